@@ -1,0 +1,1 @@
+"""Model-free core: types, players, updates and the train step."""

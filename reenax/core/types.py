@@ -1,0 +1,225 @@
+"""What a method, a player and a training state are. Everything else is built on these few types."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import optax
+from flax import struct
+from jaxtyping import Array, Float, Int, Key, PyTree
+
+Batch = Mapping[str, Array]
+Params = Mapping[str, PyTree]  # network name -> its params
+Collections = Mapping[str, Any]  # one network's flax collections, "params" among them
+Variables = Mapping[str, Collections]  # network name -> its collections
+Metrics = Mapping[str, Float[Array, ""]]
+
+
+class LossOut(NamedTuple):
+    """What a loss returns: the scalar that is differentiated, and what else the step needs to know.
+
+    Attributes:
+        loss: the scalar.
+        metrics: named scalars to log.
+        mutated: network name -> its changed collections (batch statistics, spectral vectors, pools).
+        shared: handed to the later players of the same step, so that a forward pass is run once.
+    """
+
+    loss: Float[Array, ""]
+    metrics: Metrics = {}
+    mutated: Mapping[str, Any] = {}
+    shared: PyTree = None
+
+
+class LossFn(Protocol):
+    """A pure function of (variables, batch, key)."""
+
+    def __call__(
+        self, variables: Variables, batch: Batch, rng: Key[Array, ""], *, step: Int[Array, ""], shared: PyTree
+    ) -> LossOut: ...
+
+
+class Update(Protocol):
+    """How a player turns the params that it owns and a batch into new params."""
+
+    def init(self, params: Params) -> PyTree: ...
+
+    def __call__(
+        self,
+        variables: Variables,
+        owns: tuple[str, ...],
+        opt_state: PyTree,
+        batch: Batch,
+        rng: Key[Array, ""],
+        *,
+        step: Int[Array, ""],
+        shared: PyTree,
+    ) -> tuple[Params, PyTree, LossOut]: ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Every:
+    """Due on steps ``start + offset``, ``start + offset + n``, ... below ``stop``."""
+
+    n: int = 1
+    offset: int = 0
+    start: int = 0
+    stop: int = 2**31 - 1
+
+    def __post_init__(self) -> None:
+        if self.n < 1 or not 0 <= self.offset < self.n:
+            raise ValueError(f"Every needs n >= 1 and 0 <= offset < n, got n={self.n}, offset={self.offset}")
+
+    def __call__(self, step: int) -> bool:
+        return self.start <= step < self.stop and (step - self.start) % self.n == self.offset
+
+
+@dataclasses.dataclass(frozen=True)
+class Player:
+    """One optimiser, the networks that it moves, and when it moves them.
+
+    Attributes:
+        name: unique among the method's players; names its random stream and its metrics.
+        owns: the networks whose params it moves.
+        update: how it moves them.
+        when: on which steps.
+        persists: the networks whose mutated collections survive its move; those that it owns by default.
+        state_of: the player whose optimiser state it uses and advances, when not its own (two losses
+            that step one optimiser in turn).
+    """
+
+    name: str
+    owns: tuple[str, ...]
+    update: Update
+    when: Every = Every()
+    persists: tuple[str, ...] | None = None
+    state_of: str | None = None
+
+    @property
+    def state_name(self) -> str:
+        return self.state_of or self.name
+
+
+class Source(NamedTuple):
+    """The identity to animate.
+
+    Attributes:
+        frames: one or several pictures of the identity in [-1, 1].
+    """
+
+    frames: Float[Array, "k h w 3"]
+
+
+class VideoDrive(NamedTuple):
+    """Motion given by pictures.
+
+    Attributes:
+        frames: pictures in [-1, 1], in order.
+    """
+
+    frames: Float[Array, "t h w 3"]
+
+
+Drive = VideoDrive
+Reenactor = Callable[[Drive], Float[Array, "t h w 3"]]
+
+
+@dataclasses.dataclass(frozen=True)
+class FrozenNetwork:
+    """A network that training reads and never moves: a perceptual trunk, a pose encoder.
+
+    Attributes:
+        kind: what is expected in the file of weights, for example "vgg19".
+        init: random collections from a key; their shapes are what a file of weights must have.
+    """
+
+    kind: str
+    init: Callable[[Key[Array, ""]], Collections]
+
+
+class Method(Protocol):
+    """All that the engine needs to know about one paper: a frozen dataclass of hyper-parameters.
+
+    Attributes:
+        ema: network -> decay of its exponential moving average, for the networks that have one.
+        drives: the kinds of driver that it takes, of {"video", "landmarks", "audio", "action_units",
+            "pose", "coefficients"}.
+        fields: the dataset fields that its batches are made from.
+        frozen: network name -> frozen network that its losses read.
+    """
+
+    @property
+    def ema(self) -> Mapping[str, float]: ...
+    @property
+    def drives(self) -> frozenset[str]: ...
+    @property
+    def fields(self) -> frozenset[str]: ...
+    @property
+    def frozen(self) -> Mapping[str, FrozenNetwork]: ...
+
+    def init(self, rng: Key[Array, ""], batch: Batch) -> Variables:
+        """Fresh variables of every trained network."""
+        ...
+
+    def players(self, optim: Mapping[str, optax.GradientTransformation]) -> tuple[Player, ...]:
+        """The players in the order of their moves; ``optim`` holds one transformation per config key."""
+        ...
+
+    def preview(self, variables: Variables, batch: Batch) -> Mapping[str, Float[Array, "b h w 3"]]:
+        """Named columns of a sample sheet, in evaluation mode, in [-1, 1]."""
+        ...
+
+    def reenactor(
+        self, variables: Variables, source: Source, *, anchor: Drive | None = None, **options: Any
+    ) -> Reenactor:
+        """Encodes the source once; the function returned turns a batch of driving frames into pictures.
+
+        ``anchor`` is the driver's first frame where a mode transfers motion relative to it.
+        """
+        ...
+
+
+class TrainState(struct.PyTreeNode):
+    """Everything that changes while training, and nothing else.
+
+    Attributes:
+        step: the number of steps done.
+        rng: the root key of all training randomness.
+        params: network -> params.
+        collections: network -> all other collections.
+        opt_states: player -> optimiser state.
+        ema_params: network -> averaged params.
+    """
+
+    step: Int[Array, ""]
+    rng: Key[Array, ""]
+    params: Params
+    collections: Variables
+    opt_states: Mapping[str, PyTree]
+    ema_params: Params
+
+    @property
+    def variables(self) -> Variables:
+        """The newest variables of every trained network."""
+        return {n: {**self.collections.get(n, {}), "params": p} for n, p in self.params.items()}
+
+    def averaged(self) -> Variables:
+        """The variables to use after training: the moving average where a network has one."""
+        params = {**self.params, **self.ema_params}
+        return {n: {**self.collections.get(n, {}), "params": p} for n, p in params.items()}
+
+
+def owned_params(variables: Variables, owns: tuple[str, ...]) -> Params:
+    """The params of some networks."""
+    return {n: variables[n]["params"] for n in owns}
+
+
+def with_params(variables: Variables, params: Params) -> Variables:
+    """The same variables with the params of some networks replaced."""
+    return {n: ({**v, "params": params[n]} if n in params else v) for n, v in variables.items()}
+
+
+def param_count(params: PyTree) -> int:
+    """How many numbers a tree of params holds."""
+    return sum(x.size for x in jax.tree.leaves(params))
