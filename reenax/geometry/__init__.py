@@ -1,0 +1,1 @@
+"""Grids, warps and other geometry on arrays."""
