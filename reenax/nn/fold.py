@@ -1,0 +1,63 @@
+"""From the plain parameter layout of :mod:`reenax.nn.blocks` to the folded one of inference."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+Tree = Mapping[str, Any]
+
+
+def fold(variables: Tree, *, epsilon: float = 1e-5) -> dict[str, Any]:
+    """One network's collections in the layout that its modules read with ``folded=True``.
+
+    Every ``conv`` with a ``norm`` beside it takes the norm's running statistics and scale in; below a name that starts
+    with ``up_blocks`` it also becomes the 2x2 convolution of :class:`reenax.nn.blocks.Up`; of a residual block
+    ``norm2`` goes into ``conv1`` and ``norm1`` becomes a scale and a shift. All else is kept. The outputs in evaluation
+    mode are the same up to rounding. To be computed once, before inference; it may be jitted.
+    """
+    return {"params": _fold(variables["params"], variables.get("batch_stats", {}), epsilon, enlarges=False)}
+
+
+def _fold(params: Tree, stats: Tree, epsilon: float, *, enlarges: bool) -> dict[str, Any]:
+    if {"conv1", "norm1", "conv2", "norm2"} <= params.keys():
+        norm1, norm2 = (_as_affine(params[n], stats[n], epsilon) for n in ("norm1", "norm2"))
+        return {"norm1": norm1, "conv1": _absorb(params["conv1"], norm2), "conv2": params["conv2"]}
+    if {"conv", "norm"} <= params.keys():
+        conv = _absorb(params["conv"], _as_affine(params["norm"], stats["norm"], epsilon))
+        return {"conv": _sub_pixel(conv) if enlarges else conv}
+    return {
+        name: _fold(child, stats.get(name, {}), epsilon, enlarges=name.startswith("up_blocks"))
+        if isinstance(child, Mapping)
+        else child
+        for name, child in params.items()
+    }
+
+
+def _as_affine(norm: Tree, stats: Tree, epsilon: float) -> dict[str, Float[Array, " c"]]:
+    scale = norm["scale"] * jax.lax.rsqrt(stats["var"] + epsilon)
+    return {"scale": scale, "bias": norm["bias"] - stats["mean"] * scale}
+
+
+def _absorb(conv: Tree, affine: Tree) -> dict[str, Array]:
+    return {
+        "kernel": conv["kernel"] * affine["scale"][None, None, None, :],
+        "bias": conv["bias"] * affine["scale"] + affine["bias"],
+    }
+
+
+def _sub_pixel(conv: Tree) -> dict[str, Array]:
+    """The 3x3 kernel on the enlarged picture, as four 2x2 kernels on the small one, one per parity of the output.
+
+    An enlarged row 2 i + a under a 3-tap kernel (k0, k1, k2) sees the small rows i - 1, i with (k0, k1 + k2) for
+    a = 0, and i, i + 1 with (k0 + k1, k2) for a = 1.
+    """
+    kernel = conv["kernel"]
+
+    def halves(k: Float[Array, "3 *n"]) -> list[Float[Array, "2 *n"]]:
+        return [jnp.stack([k[0], k[1] + k[2]]), jnp.stack([k[0] + k[1], k[2]])]
+
+    parities = [half.swapaxes(0, 1) for rows in halves(kernel) for half in halves(rows.swapaxes(0, 1))]
+    return {"kernel": jnp.concatenate(parities, axis=-1), "bias": jnp.tile(conv["bias"], 4)}
