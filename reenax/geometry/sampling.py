@@ -180,7 +180,7 @@ def _antialias_matrix(size: int, step: int) -> Float[np.ndarray, "out {size}"]:
     return matrix
 
 
-def antialias_downsample(image: Float[Array, "b h w c"], scale: float) -> Float[Array, "b i j c"]:
+def antialias_downsample(image: Float[Array, "b h w c"], scale: float | int) -> Float[Array, "b i j c"]:
     """The image blurred and reduced to ``scale`` of its size (First Order Motion's pyramid and 64x64 inputs).
 
     The same numbers as a depthwise convolution with the normalised Gaussian of sigma ``(1 / scale - 1) / 2`` and size
