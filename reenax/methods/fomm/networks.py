@@ -1,0 +1,418 @@
+"""The networks of First Order Motion: keypoint detector, dense motion, generator, discriminator.
+
+All take pictures in [0, 1]. Submodules are called as in the published checkpoints. ``folded`` is the inference
+layout of :mod:`reenax.nn.fold`; ``dtype`` the compute type (None: that of the params); keypoints, flows, masks and
+whatever leaves a network are float32 at least.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from flax import linen as nn
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float
+
+from reenax.geometry.grids import apply_2x2, coordinate_grid, inverse_2x2, matmul_2x2
+from reenax.geometry.heatmaps import expectation, expected_points, gaussian_heatmap, spatial_softmax
+from reenax.geometry.sampling import antialias_downsample, grid_sample, resize_bilinear
+from reenax.nn.blocks import ConvNorm, Down, Hourglass, Res, Up
+from reenax.nn.conv import Conv, SpectralConv
+from reenax.nn.norm import InstanceNorm
+
+KEYPOINT_VARIANCE = 0.01  # of every heatmap that is drawn around a keypoint, in units of [-1, 1] squared
+
+
+class Keypoints(NamedTuple):
+    """Keypoints with the local affine frames around them.
+
+    Attributes:
+        value: positions (x, y) in [-1, 1].
+        jacobian: the frames; None for a model of pure translations.
+    """
+
+    value: Float[Array, "b k 2"]
+    jacobian: Float[Array, "b k 2 2"] | None
+
+
+@dataclasses.dataclass(frozen=True)
+class DetectorParams:
+    """Sizes of the keypoint detector.
+
+    Attributes:
+        block_expansion, num_blocks, max_features: of the hourglass.
+        scale_factor: size of the picture that the hourglass sees, as a share of the input's.
+        temperature: of the spatial softmax.
+        single_jacobian_map: one map of frames for all keypoints (moving cartoons).
+        kernel_size: of the two heads; 7 as published, 3 is faster in small models.
+    """
+
+    block_expansion: int = 32
+    num_blocks: int = 5
+    max_features: int = 1024
+    scale_factor: float = 0.25
+    temperature: float = 0.1
+    single_jacobian_map: bool = False
+    kernel_size: int = 7
+
+
+@dataclasses.dataclass(frozen=True)
+class MotionParams:
+    """Sizes of the dense motion network, as in :class:`DetectorParams`."""
+
+    block_expansion: int = 64
+    num_blocks: int = 5
+    max_features: int = 1024
+    scale_factor: float = 0.25
+    kernel_size: int = 7
+
+
+@dataclasses.dataclass(frozen=True)
+class GeneratorParams:
+    """Sizes of the generator.
+
+    Attributes:
+        block_expansion, max_features: level i has ``min(max_features, block_expansion * 2 ** i)`` channels.
+        num_down_blocks: halvings of the encoder.
+        num_bottleneck_blocks: residual blocks behind the warp.
+        dense_motion: the network that finds flow and occlusion.
+        blend: the output is ``occlusion * warped source + (1 - occlusion) * painted``. Not published: a skip that
+            lets small models keep the source's detail within minutes of training.
+    """
+
+    block_expansion: int = 64
+    max_features: int = 512
+    num_down_blocks: int = 2
+    num_bottleneck_blocks: int = 6
+    dense_motion: MotionParams = MotionParams()
+    blend: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class DiscriminatorParams:
+    """Sizes of the patch discriminators.
+
+    Attributes:
+        block_expansion, num_blocks, max_features: block i has ``min(max_features, block_expansion * 2 ** (i + 1))``.
+        sn: spectral normalisation of every convolution.
+        use_kp: heatmaps of the driving keypoints are appended to the picture.
+        scales: one discriminator per scale of the image pyramid; none without a scale.
+    """
+
+    block_expansion: int = 32
+    num_blocks: int = 4
+    max_features: int = 512
+    sn: bool = False
+    use_kp: bool = False
+    scales: tuple[float, ...] = (1,)
+
+
+def wide(x: Float[Array, "..."]) -> Float[Array, "..."]:
+    """The same numbers in float32 at least: for coordinates, masks and losses."""
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+
+
+def _size(x: Float[Array, "b h w c"]) -> tuple[int, int]:
+    return x.shape[1], x.shape[2]
+
+
+def _run(block: nn.Module, x: Array, train: bool, remat: bool) -> Array:
+    """A block whose activations are computed again in the backward pass when ``remat`` is set."""
+
+    def call(module: nn.Module, y: Array) -> Array:
+        return module(y, train=train)  # pyright: ignore[reportCallIssue]
+
+    return nn.remat(call)(block, x) if remat else call(block, x)  # pyright: ignore[reportReturnType]
+
+
+class KeypointDetector(nn.Module):
+    """Finds keypoints without labels: soft positions of heatmaps, and frames averaged under them (section 3.1).
+
+    Attributes:
+        num_kp: number of keypoints.
+        params: sizes.
+        estimate_jacobian: whether there are frames.
+        folded, dtype, remat: see the module.
+    """
+
+    num_kp: int
+    params: DetectorParams = DetectorParams()
+    estimate_jacobian: bool = True
+    folded: bool = False
+    dtype: DTypeLike | None = None
+    remat: bool = False
+
+    @nn.compact
+    def __call__(self, picture: Float[Array, "b h w 3"], *, train: bool) -> Keypoints:
+        p = self.params
+        small = antialias_downsample(picture, p.scale_factor)
+        hourglass = Hourglass(
+            p.block_expansion, p.num_blocks, p.max_features, folded=self.folded, dtype=self.dtype, name="predictor"
+        )
+        features = _run(hourglass, small, train, self.remat)
+        # The heads have no padding: the map is smaller than the picture, and its grid is not corrected for it.
+        head = {"kernel_size": p.kernel_size, "padding": 0, "dtype": self.dtype}
+        logits = wide(Conv(self.num_kp, name="kp", **head)(features))
+        heatmap = spatial_softmax(logits, p.temperature)
+        self.sow("intermediates", "heatmap", heatmap)
+        value = expected_points(heatmap)
+        if not self.estimate_jacobian:
+            return Keypoints(value, None)
+        maps = 1 if p.single_jacobian_map else self.num_kp
+        frames = wide(
+            Conv(4 * maps, name="jacobian", kernel_init=nn.initializers.zeros, bias_init=_identity, **head)(features)
+        )
+        frames = frames.reshape(*frames.shape[:3], maps, 4)
+        return Keypoints(value, expectation(heatmap, frames).reshape(-1, self.num_kp, 2, 2))
+
+
+def _identity(key: Array, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> Array:
+    """The bias of the Jacobian head: every frame starts as the identity."""
+    return jnp.tile(jnp.asarray([1, 0, 0, 1], dtype), shape[0] // 4)
+
+
+class Motion(NamedTuple):
+    """Where each pixel of the driving frame comes from in the source.
+
+    Attributes:
+        flow: source positions in [-1, 1], a backward flow.
+        occlusion: 1 where the warped source may be kept, 0 where it must be painted.
+        mask: weight of the background and of every keypoint's motion.
+        sparse_deformed: the small source warped by the background's and every keypoint's motion.
+    """
+
+    flow: Float[Array, "b i j 2"]
+    occlusion: Float[Array, "b i j 1"]
+    mask: Float[Array, "b i j m"]
+    sparse_deformed: Float[Array, "b m i j 3"]
+
+
+def sparse_motion(
+    source: Keypoints, driving: Keypoints, size: tuple[int, int]
+) -> Float[Array, "b m {size[0]} {size[1]} 2"]:
+    """T_0(z) = z, the background, and T_k(z) = p_k^S + J_k^S (J_k^D)^-1 (z - p_k^D) for every keypoint (equation 4)."""
+    grid = coordinate_grid(*size, dtype=driving.value.dtype)[None, None]
+    offset = grid - driving.value[:, :, None, None]
+    if source.jacobian is not None and driving.jacobian is not None:
+        frames = matmul_2x2(*jnp.broadcast_arrays(source.jacobian, inverse_2x2(driving.jacobian)))
+        offset = apply_2x2(jnp.broadcast_to(frames[:, :, None, None], (*offset.shape, 2)), offset)
+    moved = offset + source.value[:, :, None, None]
+    return jnp.concatenate([jnp.broadcast_to(grid, (moved.shape[0], 1, *grid.shape[2:])), moved], axis=1)
+
+
+def heatmap_difference(
+    source: Keypoints, driving: Keypoints, size: tuple[int, int]
+) -> Float[Array, "b {size[0]} {size[1]} m"]:
+    """Zeros for the background, and per keypoint the Gaussian at its driving less that at its source position."""
+    drawn = (gaussian_heatmap(kp.value, size, KEYPOINT_VARIANCE) for kp in (driving, source))
+    difference = jnp.subtract(*drawn)
+    return jnp.pad(difference, ((0, 0), (0, 0), (0, 0), (1, 0)))
+
+
+def warp(image: Float[Array, "s h w c"], grid: Float[Array, "b i j 2"], align_corners: bool) -> Float[Array, "b i j c"]:
+    """Samples pictures at a grid; one picture may serve a whole batch of grids, and is then not copied."""
+    if image.shape[0] == grid.shape[0]:
+        return grid_sample(image, grid, align_corners=align_corners)
+    joined = grid.reshape(1, -1, *grid.shape[2:])
+    return grid_sample(image, joined, align_corners=align_corners).reshape(*grid.shape[:3], image.shape[-1])
+
+
+class DenseMotion(nn.Module):
+    """Blends the motions of background and keypoints into one flow, and finds what is occluded (section 3.2).
+
+    Attributes:
+        params: sizes.
+        align_corners: the convention of the warps.
+        folded, dtype, remat: see the module.
+    """
+
+    params: MotionParams = MotionParams()
+    align_corners: bool = True
+    folded: bool = False
+    dtype: DTypeLike | None = None
+    remat: bool = False
+
+    @nn.compact
+    def __call__(
+        self, small: Float[Array, "s i j 3"], kp_source: Keypoints, kp_driving: Keypoints, *, train: bool
+    ) -> Motion:
+        """``small`` and ``kp_source`` may be of one source for a batch of driving frames."""
+        p, size = self.params, _size(small)
+        motions = sparse_motion(kp_source, kp_driving, size)
+        batch, count = motions.shape[:2]
+        rows = motions.reshape(batch, count * size[0], size[1], 2)
+        deformed = warp(small, rows, self.align_corners).reshape(batch, count, *size, 3)
+        heat = heatmap_difference(kp_source, kp_driving, size)
+        # per motion first the heatmap, then the colours: the channel order of the published kernels
+        parts = jnp.concatenate([heat[..., None], deformed.transpose(0, 2, 3, 1, 4)], axis=-1)
+        hourglass = Hourglass(
+            p.block_expansion, p.num_blocks, p.max_features, folded=self.folded, dtype=self.dtype, name="hourglass"
+        )
+        features = _run(hourglass, parts.reshape(batch, *size, 4 * count), train, self.remat)
+        mask = nn.softmax(wide(Conv(count, p.kernel_size, dtype=self.dtype, name="mask")(features)))
+        occlusion = nn.sigmoid(wide(Conv(1, p.kernel_size, dtype=self.dtype, name="occlusion")(features)))
+        flow = (mask.transpose(0, 3, 1, 2)[..., None] * motions).sum(axis=1)
+        return Motion(flow, occlusion, mask, deformed)
+
+
+class Encoded(NamedTuple):
+    """A source made ready to be animated any number of times.
+
+    Attributes:
+        picture: the source in [0, 1].
+        small: the source at the dense motion network's size.
+        features: of the encoder.
+    """
+
+    picture: Float[Array, "s h w 3"]
+    small: Float[Array, "s i j 3"]
+    features: Float[Array, "s y x c"]
+
+
+class Generated(NamedTuple):
+    """What the generator makes.
+
+    Attributes:
+        prediction: the driving frame with the source's looks, in [0, 1].
+        deformed: the source warped and nothing painted.
+        motion: how it was warped.
+    """
+
+    prediction: Float[Array, "b h w 3"]
+    deformed: Float[Array, "b h w 3"]
+    motion: Motion
+
+
+class Generator(nn.Module):
+    """Encodes the source, warps its features by the dense motion, masks them by the occlusion and paints the rest.
+
+    Attributes:
+        params: sizes.
+        align_corners: the convention of the warps; True is that of the published checkpoints.
+        folded, dtype, remat: see the module.
+    """
+
+    params: GeneratorParams = GeneratorParams()
+    align_corners: bool = True
+    folded: bool = False
+    dtype: DTypeLike | None = None
+    remat: bool = False
+
+    def setup(self) -> None:
+        p = self.params
+        layout = {"folded": self.folded, "dtype": self.dtype}
+        widths = [min(p.max_features, p.block_expansion * 2**i) for i in range(p.num_down_blocks + 1)]
+        self.dense_motion_network = DenseMotion(p.dense_motion, self.align_corners, remat=self.remat, **layout)
+        self.first = ConvNorm(widths[0], kernel_size=7, **layout)
+        self.down_blocks = [Down(width, **layout) for width in widths[1:]]
+        self.bottleneck = [Res(**layout) for _ in range(p.num_bottleneck_blocks)]
+        self.up_blocks = [Up(width, **layout) for width in widths[-2::-1]]
+        self.final = Conv(3, kernel_size=7, dtype=self.dtype)
+
+    def __call__(
+        self, source: Float[Array, "b h w 3"], kp_source: Keypoints, kp_driving: Keypoints, *, train: bool
+    ) -> Generated:
+        """The source (in [0, 1]) moved from its own keypoints to the driving ones."""
+        return self.decode(self.encode(source, train=train), kp_source, kp_driving, train=train)
+
+    def encode(self, source: Float[Array, "s h w 3"], *, train: bool) -> Encoded:
+        """The part that depends on the source alone."""
+        features = _run(self.first, source, train, self.remat)
+        for block in self.down_blocks:
+            features = _run(block, features, train, self.remat)
+        return Encoded(source, antialias_downsample(source, self.params.dense_motion.scale_factor), features)
+
+    def decode(self, encoded: Encoded, kp_source: Keypoints, kp_driving: Keypoints, *, train: bool) -> Generated:
+        """The part that depends on the driving frame; one encoded source may serve a batch of driving frames."""
+        motion = self.dense_motion_network(encoded.small, kp_source, kp_driving, train=train)
+        size, full = _size(encoded.features), _size(encoded.picture)
+        features = warp(encoded.features, resize_bilinear(motion.flow, size), self.align_corners)
+        features = features * resize_bilinear(motion.occlusion, size).astype(features.dtype)
+        for block in (*self.bottleneck, *self.up_blocks):
+            features = _run(block, features, train, self.remat)
+        painted = nn.sigmoid(wide(self.final(features)))
+        deformed = warp(encoded.picture, resize_bilinear(motion.flow, full), self.align_corners)
+        if not self.params.blend:
+            return Generated(painted, deformed, motion)
+        occlusion = resize_bilinear(motion.occlusion, full)
+        return Generated(occlusion * deformed + (1 - occlusion) * painted, deformed, motion)
+
+
+class Judged(NamedTuple):
+    """One discriminator's verdict.
+
+    Attributes:
+        features: of every block.
+        score: one number per patch, 1 for real.
+    """
+
+    features: list[Float[Array, "b _ _ _"]]
+    score: Float[Array, "b y x 1"]
+
+
+class _PatchBlock(nn.Module):
+    """4x4 convolution without padding, instance norm, leaky ReLU, and where asked the average of 2x2 pixels."""
+
+    features: int
+    norm: bool
+    pool: bool
+    sn: bool
+    dtype: DTypeLike | None
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w c"], *, train: bool) -> Float[Array, "b y x d"]:
+        x = SpectralConv(self.features, 4, padding=0, spectral=self.sn, dtype=self.dtype, name="conv")(x, train=train)
+        if self.norm:
+            x = InstanceNorm(dtype=self.dtype, name="norm")(x)
+        x = nn.leaky_relu(x, 0.2)
+        return nn.avg_pool(x, (2, 2), strides=(2, 2)) if self.pool else x
+
+
+class _PatchDiscriminator(nn.Module):
+    """A patch discriminator of one scale."""
+
+    params: DiscriminatorParams
+    dtype: DTypeLike | None
+
+    @nn.compact
+    def __call__(self, picture: Float[Array, "b h w c"], *, train: bool) -> Judged:
+        p, x, features = self.params, picture, []
+        for i in range(p.num_blocks):
+            width = min(p.max_features, p.block_expansion * 2 ** (i + 1))
+            block = _PatchBlock(width, i > 0, i < p.num_blocks - 1, p.sn, self.dtype, name=f"down_blocks_{i}")
+            x = block(x, train=train)
+            features.append(x)
+        score = SpectralConv(1, 1, padding=0, spectral=p.sn, dtype=self.dtype, name="conv")(x, train=train)
+        return Judged([wide(f) for f in features], wide(score))
+
+
+class Discriminator(nn.Module):
+    """One patch discriminator per scale of an image pyramid.
+
+    Attributes:
+        params: sizes.
+        dtype: see the module.
+    """
+
+    params: DiscriminatorParams = DiscriminatorParams()
+    dtype: DTypeLike | None = None
+
+    @nn.compact
+    def __call__(
+        self,
+        pyramid: Sequence[Float[Array, "b _ _ 3"]],
+        keypoints: Float[Array, "b k 2"] | None,
+        *,
+        train: bool,
+    ) -> list[Judged]:
+        """Judges pictures in [0, 1], one per scale; ``keypoints`` are the driving ones where ``use_kp`` is set."""
+        judged = []
+        for scale, picture in zip(self.params.scales, pyramid, strict=True):
+            if self.params.use_kp:
+                assert keypoints is not None
+                heat = gaussian_heatmap(keypoints, _size(picture), KEYPOINT_VARIANCE)
+                picture = jnp.concatenate([picture, heat.astype(picture.dtype)], axis=-1)
+            name = f"discs_{format(scale, 'g').replace('.', '-')}"
+            judged.append(_PatchDiscriminator(self.params, self.dtype, name=name)(picture, train=train))
+        return judged
