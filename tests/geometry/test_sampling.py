@@ -7,7 +7,7 @@ import pytest
 import scipy.ndimage
 from jax.test_util import check_grads
 
-from reenax.geometry.sampling import antialias_downsample, grid_sample, resize_bilinear
+from reenax.geometry.sampling import Padding, antialias_downsample, grid_sample, resize_bilinear
 
 PADDINGS = ("zeros", "border", "reflection")
 
@@ -28,7 +28,7 @@ def reflect(v: float, size: int, align_corners: bool) -> float:
     return v
 
 
-def reference(image: np.ndarray, grid: np.ndarray, padding: str, align_corners: bool) -> np.ndarray:
+def reference(image: np.ndarray, grid: np.ndarray, padding: Padding, align_corners: bool) -> np.ndarray:
     """One point and one corner at a time."""
     _, height, width, channels = image.shape
     out = np.zeros((*grid.shape[:3], channels))
@@ -48,7 +48,7 @@ def reference(image: np.ndarray, grid: np.ndarray, padding: str, align_corners: 
 
 @pytest.mark.parametrize("align_corners", [True, False])
 @pytest.mark.parametrize("padding", PADDINGS)
-def test_grid_sample_is_the_definition(image: jax.Array, padding: str, align_corners: bool) -> None:
+def test_grid_sample_is_the_definition(image: jax.Array, padding: Padding, align_corners: bool) -> None:
     grid = jax.random.uniform(jax.random.key(1), (2, 6, 4, 2), minval=-3.7, maxval=3.7)
     out = jax.jit(grid_sample, static_argnames=("padding", "align_corners"))(
         image, grid, padding=padding, align_corners=align_corners
@@ -58,7 +58,7 @@ def test_grid_sample_is_the_definition(image: jax.Array, padding: str, align_cor
 
 @pytest.mark.parametrize("align_corners", [True, False])
 @pytest.mark.parametrize("padding", PADDINGS)
-def test_gradients_agree_with_finite_differences(padding: str, align_corners: bool) -> None:
+def test_gradients_agree_with_finite_differences(padding: Padding, align_corners: bool) -> None:
     with jax.enable_x64(True):
         image = jax.random.normal(jax.random.key(0), (1, 5, 7, 2), "float64")
         grid = jax.random.uniform(jax.random.key(1), (1, 6, 4, 2), "float64", minval=-1.7, maxval=1.7)
@@ -83,7 +83,7 @@ def test_gradient_to_the_image_can_be_differentiated_again(image: jax.Array) -> 
 
 
 @pytest.mark.parametrize("padding", PADDINGS)
-def test_gradient_to_the_grid_at_pixel_centres(padding: str) -> None:
+def test_gradient_to_the_grid_at_pixel_centres(padding: Padding) -> None:
     """A sample at a centre has the slope to its right; at the last centre the slope out of the picture."""
     row = jnp.asarray([1.0, 4.0, 2.0, 7.0, 3.0])
     image = jnp.broadcast_to(row[None, None, :, None], (1, 5, 5, 1))
