@@ -1,8 +1,9 @@
 """What a method, a player and a training state are. Everything else is built on these few types."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import optax
@@ -32,6 +33,7 @@ class LossOut(NamedTuple):
     shared: PyTree = None
 
 
+@runtime_checkable
 class LossFn(Protocol):
     """A pure function of (variables, batch, key)."""
 
@@ -40,6 +42,7 @@ class LossFn(Protocol):
     ) -> LossOut: ...
 
 
+@runtime_checkable
 class Update(Protocol):
     """How a player turns the params that it owns and a batch into new params."""
 
@@ -138,6 +141,7 @@ class FrozenNetwork:
     init: Callable[[Key[Array, ""]], Collections]
 
 
+@runtime_checkable
 class Method(Protocol):
     """All that the engine needs to know about one paper: a frozen dataclass of hyper-parameters.
 
@@ -147,23 +151,28 @@ class Method(Protocol):
             "pose", "coefficients"}.
         fields: the dataset fields that its batches are made from.
         frozen: network name -> frozen network that its losses read.
+        shard_rules: pairs of a regular expression, searched in a leaf's path such as
+            ``params/table/embedding``, and the mesh axis (or None) of each of the leaf's axes.
+            For leaves that the engine's size rule would not shard rightly.
+
+    A method that subclasses it inherits the empty ``ema``, ``frozen`` and ``shard_rules``.
     """
 
-    @property
-    def ema(self) -> Mapping[str, float]: ...
-    @property
-    def drives(self) -> frozenset[str]: ...
-    @property
-    def fields(self) -> frozenset[str]: ...
-    @property
-    def frozen(self) -> Mapping[str, FrozenNetwork]: ...
+    ema: Mapping[str, float] = MappingProxyType({})
+    drives: frozenset[str]
+    fields: frozenset[str]
+    frozen: Mapping[str, FrozenNetwork] = MappingProxyType({})
+    shard_rules: Sequence[tuple[str, tuple[str | None, ...]]] = ()
 
     def init(self, rng: Key[Array, ""], batch: Batch) -> Variables:
         """Fresh variables of every trained network."""
         ...
 
-    def players(self, optim: Mapping[str, optax.GradientTransformation]) -> tuple[Player, ...]:
-        """The players in the order of their moves; ``optim`` holds one transformation per config key."""
+    def players(self, optim: Mapping[str, optax.GradientTransformation], accumulate: int = 1) -> tuple[Player, ...]:
+        """The players in the order of their moves.
+
+        ``optim`` holds one transformation per entry of ``config.optim``; ``accumulate`` is for `Gradient`.
+        """
         ...
 
     def preview(self, variables: Variables, batch: Batch) -> Mapping[str, Float[Array, "b h w 3"]]:
@@ -184,16 +193,16 @@ class TrainState(struct.PyTreeNode):
     """Everything that changes while training, and nothing else.
 
     Attributes:
-        step: the number of steps done.
-        rng: the root key of all training randomness.
+        step: the number of steps done, int32 [].
+        rng: the root key of all training randomness, key [].
         params: network -> params.
         collections: network -> all other collections.
         opt_states: player -> optimiser state.
         ema_params: network -> averaged params.
     """
 
-    step: Int[Array, ""]
-    rng: Key[Array, ""]
+    step: PyTree  # a tree of the same form holds shapes or shardings, hence no array types
+    rng: PyTree
     params: Params
     collections: Variables
     opt_states: Mapping[str, PyTree]

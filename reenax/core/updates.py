@@ -1,7 +1,7 @@
 """How a player moves: by a gradient through optax, or by Gauss-Newton where there is no network to train."""
 
 import dataclasses
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.flatten_util
@@ -90,6 +90,7 @@ def _accumulated(
     return value, LossOut(value, metrics, mutated, jax.tree.map(join, shared_out)), grads
 
 
+@runtime_checkable
 class ResidualFn(Protocol):
     """Residuals whose squared sum is minimised; ``r`` is one vector over the whole batch."""
 

@@ -1,0 +1,1 @@
+"""The engine: loop, checkpoints, sharding, writers."""

@@ -1,0 +1,230 @@
+"""`reenax train`: from a config and a dataset to a run folder, or on from where a run stopped."""
+
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from data_pipelines import loader
+from reenax.core.errors import UserError
+from reenax.core.types import Method, Variables
+from reenax.train.checkpoint import Checkpoints
+from reenax.train.engine import Engine
+from reenax.train.frozen import load_frozen
+from reenax.train.loop import Schedule, check_run_folder, run_loop
+from reenax.train.optim import make_optimisers
+from reenax.train.runs import (
+    batch_shapes,
+    gather_facts,
+    load_trained,
+    make_method,
+    read_config,
+    read_facts,
+    write_config,
+    write_json,
+)
+from reenax.train.sharding import leaf_path, make_mesh
+from reenax.train.validate import Validator
+from reenax.train.writers import Writers
+
+log = logging.getLogger("reenax")
+
+EVAL_BATCHES = 4
+CLIP_FRAMES = 64
+
+
+def train(config: ConfigDict, data: Path, folder: Path, warm_start: Path | None = None) -> None:
+    """Trains a method into a new run folder.
+
+    Args:
+        config: see `configs`.
+        data: a dataset folder that `reenax prepare` made.
+        folder: the run folder; must not hold anything yet.
+        warm_start: a run folder or an imported checkpoint whose variables are started from.
+
+    Raises:
+        UserError: anything that the user can mend.
+    """
+    check_run_folder(folder)
+    method = make_method(config)
+    clips = _open(method, config, data)
+    config = _with_steps(config, loader.items_per_epoch(clips, config.data))
+    frozen = load_frozen(method, config.frozen, config.method)
+    started = None if warm_start is None else _warm_start(load_trained(warm_start), config.method)
+    engine, example = _engine(config, method, clips, frozen, started)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_config(folder, config)
+    write_json(folder / "facts.json", gather_facts(data, clips.digest))
+    _run(config, folder, clips, engine, example)
+
+
+def resume(folder: Path, data: Path | None = None, overrides: Callable[[ConfigDict], ConfigDict] | None = None) -> None:
+    """Continues a run from its newest whole checkpoint; the numbers equal those of an uninterrupted run.
+
+    Args:
+        folder: the run folder.
+        data: the dataset, when it has moved.
+        overrides: changes to the run's config.
+
+    Raises:
+        UserError: anything that the user can mend.
+    """
+    config = read_config(folder)
+    if overrides is not None:
+        config = overrides(config)
+    facts = read_facts(folder)
+    data = Path(facts["data"]) if data is None else data
+    method = make_method(config)
+    clips = _open(method, config, data)
+    if clips.digest != facts["data_digest"]:
+        raise UserError(
+            f"{data} is not the dataset that {folder} was trained on (digest {clips.digest[:12]}, was "
+            f"{facts['data_digest'][:12]}); give the original one with --data, or start a new run with --warm-start"
+        )
+    frozen = load_frozen(method, config.frozen, config.method)
+    engine, example = _engine(config, method, clips, frozen, None)
+    write_config(folder, config)
+    _run(config, folder, clips, engine, example)
+
+
+def _open(method: Method, config: ConfigDict, data: Path) -> loader.Clips:
+    clips = loader.open_clips(data, "train")
+    missing = sorted(method.fields - clips.fields)
+    if missing:
+        raise UserError(
+            f"{config.method} needs the field {missing[0]!r}, which {data} does not have (it has: "
+            f"{', '.join(sorted(clips.fields))}); prepare a dataset that has it"
+        )
+    if clips.size != config.data.size:
+        raise UserError(
+            f"{data} holds frames of {clips.size}x{clips.size}, config.data.size is {config.data.size}; "
+            f"prepare with --size {config.data.size}, or take a config of that size"
+        )
+    return clips
+
+
+def _with_steps(config: ConfigDict, items: int) -> ConfigDict:
+    """The config with ``steps_per_epoch`` and ``steps`` filled in from the dataset's size."""
+    per_epoch = max(1, items * config.repeats // config.batch_size)
+    steps = per_epoch * config.epochs if config.steps is None else config.steps
+    if steps < 1:
+        raise UserError(f"config.steps={steps}: it must be at least 1")
+    config = ConfigDict(config, type_safe=False)
+    config.steps_per_epoch, config.steps = per_epoch, steps
+    return config
+
+
+def _batches(config: ConfigDict, clips: loader.Clips, start: int, workers: int) -> Iterator[dict[str, np.ndarray]]:
+    """This process's part of the training batches from a step on."""
+    return loader.batches(
+        clips,
+        config.data,
+        batch_size=config.batch_size,
+        seed=config.seed,
+        start=start,
+        process=(jax.process_index(), jax.process_count()),
+        threads=config.data.threads,
+        workers=workers,
+    )
+
+
+def _engine(
+    config: ConfigDict,
+    method: Method,
+    clips: loader.Clips,
+    frozen: Variables,
+    warm_start: Callable[[Variables], Variables] | None,
+) -> tuple[Engine, dict[str, np.ndarray]]:
+    """The engine, and the batch whose shapes it was built for."""
+    mesh = make_mesh(config.mesh.data, config.mesh.fsdp)
+    if config.batch_size % (config.accumulate * mesh.size):
+        raise UserError(
+            f"config.batch_size={config.batch_size} is no multiple of config.accumulate={config.accumulate} x "
+            f"{mesh.size} devices; change one of them, or config.mesh.data"
+        )
+    players = method.players(make_optimisers(config.optim, config.steps, config.steps_per_epoch), config.accumulate)
+    example = next(_batches(config, clips, 0, workers=0))
+    engine = Engine.build(method, players, mesh, example, seed=config.seed, frozen=frozen, warm_start=warm_start)
+    return engine, example
+
+
+def _run(
+    config: ConfigDict, folder: Path, clips: loader.Clips, engine: Engine, example: Mapping[str, np.ndarray]
+) -> None:
+    schedule = Schedule(config.steps, config.log_every, config.save_every, config.eval_every, config.sample_every)
+    log.info("%s: %s", config.method, engine.describe())
+    with Checkpoints(folder / "checkpoints", keep_latest=config.keep_latest, keep_best=config.keep_best) as checkpoints:
+        state = checkpoints.restore(engine.abstract)
+        if state is None:
+            state = engine.fresh_state(example)
+        start = int(state.step)
+        if start >= config.steps:
+            log.info("%s is at step %d of %d: nothing left to do", folder, start, config.steps)
+            return
+        if start:
+            log.info("continuing from step %d", start)
+        validator = _validator(config, clips, engine)
+        writers = Writers(folder, config.to_dict(), start)
+        batches = _batches(config, clips, start, config.data.workers)
+        try:
+            run_loop(engine, state, batches, schedule, checkpoints, writers, batch_shapes(example), validator)
+        except jax.errors.JaxRuntimeError as error:
+            if "RESOURCE_EXHAUSTED" not in str(error) and "Out of memory" not in str(error):
+                raise
+            raise UserError(
+                f"out of memory at config.batch_size={config.batch_size}: lower it, raise config.accumulate, set "
+                f"config.remat=True or config.dtype=bfloat16; the checkpoints are whole"
+            ) from error
+        finally:
+            writers.close()
+    log.info("done: %d steps in %s", config.steps, folder)
+
+
+def _validator(config: ConfigDict, train_clips: loader.Clips, engine: Engine) -> Validator | None:
+    """Held-out pictures: the test split, or the training's own where there is none."""
+    if not config.eval_every and not config.sample_every:
+        return None
+    try:
+        clips = loader.open_clips(train_clips.directory, "test")
+    except UserError:
+        log.warning("%s has no test split: eval/l1 is measured on training clips", train_clips.directory)
+        clips = train_clips
+    settings = {**config.data.to_dict(), "swap": False, "flip": False, "jitter": {}, "resize": ()}
+    local = loader.batches(
+        clips,
+        settings,
+        batch_size=config.batch_size,
+        seed=0,
+        start=0,
+        process=(jax.process_index(), jax.process_count()),
+        threads=config.data.threads,
+        workers=0,
+    )
+    record = clips[0]
+    frames = loader.decode_clip(record, range(min(CLIP_FRAMES, len(record["frames"]))))
+    return Validator(engine, [next(local) for _ in range(EVAL_BATCHES)], frames, float(record["fps"]))
+
+
+def _warm_start(trained: Any, name: str) -> Callable[[Variables], Variables]:
+    """Starts from the variables of another run, which must have the same arrays."""
+
+    def start(fresh: Variables) -> Variables:
+        flat, tree = jax.tree_util.tree_flatten_with_path(dict(fresh))
+        given = {leaf_path(p): v for p, v in jax.tree_util.tree_flatten_with_path(dict(trained.variables))[0]}
+        leaves = []
+        for path, leaf in flat:
+            found = given.get(leaf_path(path))
+            if found is None or found.shape != leaf.shape:
+                there = "nothing" if found is None else f"shape {found.shape}"
+                raise UserError(
+                    f"--warm-start holds {there} for {leaf_path(path)}, the config of this {name} wants {leaf.shape}; "
+                    f"use the config that it was made with"
+                )
+            leaves.append(found.astype(leaf.dtype))
+        return jax.tree_util.tree_unflatten(tree, leaves)
+
+    return start

@@ -1,0 +1,188 @@
+"""The run folder: what is needed to resume, repeat or use a training, and nothing else.
+
+    RUN/config.json          the resolved config
+    RUN/facts.json           versions, git revision, dataset and its digest, command line, devices
+    RUN/checkpoints/STEP/    see `reenax.train.checkpoint`
+    RUN/metrics.jsonl        one line per logged step
+    RUN/samples/             sheets (PNG) and clips (MP4) of fixed test pictures
+    RUN/set_aside/           checkpoints that were found damaged
+
+An imported checkpoint is a folder with a config and one checkpoint.
+"""
+
+import dataclasses
+import importlib.metadata
+import json
+import platform
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import PyTree
+from ml_collections import ConfigDict
+
+import reenax
+from reenax.core.config import from_mapping
+from reenax.core.errors import UserError
+from reenax.core.step import float_pictures
+from reenax.core.types import Method, Variables
+from reenax.train.checkpoint import BadCheckpointError, Checkpoints, save_variables
+
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "tensorflow-datasets", "numpy", "reenax")
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """A method with variables that can be used.
+
+    Attributes:
+        method: the method.
+        variables: its networks' variables, averaged where a network has a moving average.
+        config: the config that it was trained with.
+        step: the step of the checkpoint; 0 for an imported one.
+        name: the method's name.
+    """
+
+    method: Method
+    variables: Variables
+    config: ConfigDict
+    step: int
+    name: str
+
+
+def make_method(config: ConfigDict) -> Method:
+    """The method of a config, with the compute dtype and remat that the config asks for.
+
+    Raises:
+        UserError: an unknown method or hyper-parameter.
+    """
+    if config.dtype not in ("float32", "bfloat16"):
+        raise UserError(f'config.dtype={config.dtype!r} is unknown; use "float32" or "bfloat16"')
+    cls = reenax.load_method(config.method)
+    return from_mapping(cls, {**config.model.to_dict(), "dtype": config.dtype, "remat": config.remat})
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes a file in one piece: it is there whole or not at all."""
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(json.dumps(value, indent=1, default=str) + "\n")
+    temporary.replace(path)
+
+
+def write_config(folder: Path, config: ConfigDict) -> None:
+    """Writes ``config.json``."""
+    write_json(folder / "config.json", json.loads(config.to_json()))
+
+
+def read_config(folder: Path) -> ConfigDict:
+    """The config of a run folder.
+
+    Raises:
+        UserError: the folder is no run folder, or its config cannot be read.
+    """
+    path = Path(folder) / "config.json"
+    if not path.is_file():
+        raise UserError(f"{folder} is no run folder: it has no config.json; give the folder that `reenax train` made")
+    try:
+        return ConfigDict(json.loads(path.read_text()))
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{path} cannot be read ({error}); restore it from the run's log or start a new run") from error
+
+
+def gather_facts(data: Path, digest: str) -> dict[str, Any]:
+    """What else is needed to repeat a run: versions, revision, data, command and devices."""
+    return {
+        "command": sys.argv,
+        "packages": {p: importlib.metadata.version(p) for p in PACKAGES},
+        "python": platform.python_version(),
+        "git_revision": _git_revision(),
+        "data": str(Path(data).absolute()),
+        "data_digest": digest,
+        "devices": [f"{d.device_kind} {d.id}" for d in jax.devices()],
+        "processes": jax.process_count(),
+    }
+
+
+def _git_revision() -> str | None:
+    root = Path(__file__).parent
+    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def read_facts(folder: Path) -> dict[str, Any]:
+    """``facts.json`` of a run folder.
+
+    Raises:
+        UserError: it is missing or cannot be read.
+    """
+    path = Path(folder) / "facts.json"
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read ({error}); give --data to name the dataset again") from error
+
+
+def batch_shapes(batch: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """Shapes and dtypes of a batch of one, in a form for JSON."""
+    return {k: [[1, *v.shape[1:]], str(v.dtype)] for k, v in batch.items()}
+
+
+def abstract_variables(method: Method, shapes: Mapping[str, Any]) -> dict[str, PyTree]:
+    """Shapes and dtypes of the checkpoint item ``variables``, without computing anything."""
+
+    def make() -> dict[str, PyTree]:
+        batch = {k: jax.numpy.zeros(shape, dtype) for k, (shape, dtype) in shapes.items()}
+        variables = method.init(jax.random.key(0), float_pictures(batch))
+        params = {n: v.get("params", {}) for n, v in variables.items()}
+        return {
+            "params": params,
+            "collections": {n: {k: c for k, c in v.items() if k != "params"} for n, v in variables.items()},
+            "ema_params": {n: params[n] for n in method.ema},
+        }
+
+    return jax.eval_shape(make)
+
+
+def load_trained(folder: Path, step: int | None = None) -> Trained:
+    """The newest (or the named) checkpoint of a run folder or of an imported checkpoint, ready for use.
+
+    Raises:
+        UserError: no such folder, no checkpoint in it, a damaged one, or one of another model.
+    """
+    config = read_config(folder)
+    method = make_method(config)
+    where = Path(folder) / "checkpoints"
+    if not where.is_dir():
+        raise UserError(f"{folder} has no checkpoint yet; train longer, or lower config.save_every")
+    with Checkpoints(where) as checkpoints:
+        found = checkpoints.latest_step() if step is None else step
+        if found is None:
+            raise UserError(f"{folder} has no checkpoint yet; train longer, or lower config.save_every")
+        try:
+            shapes = checkpoints.meta(found)["batch"]
+        except BadCheckpointError as error:
+            raise UserError(f"the checkpoint of step {found} in {where} is damaged: {error}") from error
+        variables = checkpoints.restore_variables(found, abstract_variables(method, shapes))
+    # arrays restored without shardings are put on one device, which is what inference uses
+    return Trained(method, variables, config, found, config.method)
+
+
+def save_imported(folder: Path, config: ConfigDict, variables: Variables, shapes: Mapping[str, Any]) -> None:
+    """Writes variables that came from elsewhere as a folder that `load_trained` reads.
+
+    Raises:
+        UserError: the folder exists and is not empty.
+    """
+    folder = Path(folder)
+    if folder.exists() and any(folder.iterdir()):
+        raise UserError(f"{folder} is not empty; give --out a new folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    save_variables(folder / "checkpoints", variables, shapes)
+    write_config(folder, config)

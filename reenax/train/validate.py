@@ -1,0 +1,67 @@
+"""What a training shows of itself: the error on fixed held-out pictures, a sheet of them, and a reenacted clip."""
+
+from collections.abc import Mapping, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import UInt8
+
+from reenax.core.step import float_pictures
+from reenax.core.types import Source, TrainState, VideoDrive
+from reenax.train.engine import Engine
+from reenax.train.sharding import put_batch, replicated
+from reenax.train.writers import Writers, to_uint8
+
+CLIP_BATCH = 8
+
+
+class Validator:
+    """Measures and draws with the averaged variables, in evaluation mode.
+
+    Args:
+        engine: gives the method and the mesh.
+        batches: a few fixed batches of held-out examples, of the training's batch size.
+        clip: frames of one held-out clip to reenact from its first frame; empty for none.
+        fps: the clip's frame rate.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        batches: Sequence[Mapping[str, np.ndarray]],
+        clip: UInt8[np.ndarray, "t h w 3"],
+        fps: float,
+    ):
+        self._engine, self._clip, self._fps = engine, clip, fps
+        self._batches = [put_batch(b, engine.mesh) for b in batches]
+        self._preview = jax.jit(
+            lambda variables, batch: engine.method.preview(variables, float_pictures(batch)),
+            out_shardings=replicated(engine.mesh),
+        )
+
+    def measure(self, state: TrainState) -> dict[str, float]:
+        """``eval/l1``: mean absolute error, in [0, 1], of the column "prediction" against the column "target"."""
+        errors = []
+        for batch in self._batches:
+            columns = self._preview(state.averaged(), batch)
+            difference = jnp.abs(columns["prediction"] - columns["target"])
+            errors.append(float(difference.astype(jnp.float32).mean()) / 2)
+        return {"eval/l1": float(np.mean(errors))}
+
+    def draw(self, state: TrainState, step: int, writers: Writers, rows: int = 6) -> None:
+        """Writes the sheet of the first batch, and the clip: source, driving, result side by side."""
+        variables = state.averaged()
+        columns = jax.device_get(dict(self._preview(variables, self._batches[0])))
+        writers.sheet(step, {name: pictures[:rows] for name, pictures in columns.items()})
+        if not len(self._clip) or "video" not in self._engine.method.drives:
+            return
+        frames = float_pictures({"frames": jnp.asarray(self._clip)})["frames"]
+        run = self._engine.method.reenactor(variables, Source(frames[:1]), anchor=VideoDrive(frames[:1]))
+        made = []
+        for begin in range(0, len(frames), CLIP_BATCH):
+            part = frames[begin : begin + CLIP_BATCH]
+            padded = jnp.concatenate([part, jnp.repeat(part[-1:], CLIP_BATCH - len(part), axis=0)])
+            made.append(to_uint8(jax.device_get(run(VideoDrive(padded))))[: len(part)])
+        source = np.broadcast_to(self._clip[:1], self._clip.shape)
+        writers.clip(step, np.concatenate([source, self._clip, np.concatenate(made)], axis=2), self._fps)
