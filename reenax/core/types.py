@@ -28,7 +28,7 @@ class LossOut(NamedTuple):
     """
 
     loss: Float[Array, ""]
-    metrics: Metrics = {}
+    metrics: Metrics = {}  # noqa: RUF012 (nobody changes it; a read-only mapping is no pytree)
     mutated: Mapping[str, Any] = {}
     shared: PyTree = None
 

@@ -15,7 +15,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
-
 from jaxtyping import Array, PyTree, UInt32
 from orbax.checkpoint import checkpoint_managers
 
@@ -101,11 +100,14 @@ class Checkpoints:
 
     def __init__(self, directory: Path, *, keep_latest: int = 2, keep_best: int = 1):
         self.directory = Path(directory).absolute()
-        policies = [checkpoint_managers.LatestN(keep_latest)]
+        policies: list[Any] = [checkpoint_managers.LatestN(keep_latest)]
         if keep_best:
             policies.append(
                 checkpoint_managers.BestN(
-                    get_metric_fn=lambda m: m["score"], reverse=True, n=keep_best, keep_checkpoints_without_metrics=False
+                    get_metric_fn=lambda m: m["score"],
+                    reverse=True,
+                    n=keep_best,
+                    keep_checkpoints_without_metrics=False,
                 )
             )
         self._options = ocp.CheckpointManagerOptions(
@@ -220,8 +222,8 @@ class Checkpoints:
             wrong = sorted(p for p in wanted.keys() | there.keys() if wanted.get(p) != there.get(p))
             if wrong:
                 raise UserError(
-                    f"the checkpoint of step {step} in {self.directory} is of another model: {len(wrong)} arrays differ, "
-                    f"the first is {wrong[0]} (model {wanted.get(wrong[0], 'none')}, checkpoint "
+                    f"the checkpoint of step {step} in {self.directory} is of another model: {len(wrong)} arrays "
+                    f"differ, the first is {wrong[0]} (model {wanted.get(wrong[0], 'none')}, checkpoint "
                     f"{there.get(wrong[0], 'none')}); use the config that it was trained with"
                 )
         args = ocp.args.Composite(**{name: ocp.args.StandardRestore(tree) for name, tree in abstract.items()})  # pyright: ignore[reportArgumentType]

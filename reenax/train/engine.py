@@ -90,9 +90,7 @@ class Engine:
         """The state of step 0, made on the mesh."""
         return self._create(put_batch(batch, self.mesh))
 
-    def step(
-        self, state: TrainState, batch: Mapping[str, Array], index: int
-    ) -> tuple[TrainState, dict[str, Array]]:
+    def step(self, state: TrainState, batch: Mapping[str, Array], index: int) -> tuple[TrainState, dict[str, Array]]:
         """One train step. The state given is donated: use the one returned.
 
         Args:

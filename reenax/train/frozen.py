@@ -41,8 +41,10 @@ def load_frozen(method: Method, weights: Mapping[str, str], name: str) -> Variab
             continue
         config = read_config(Path(where))
         if config.get("frozen_kind") != wanted.kind:
-            raise UserError(f"config.frozen.{network}={where} holds {config.get('frozen_kind', 'a trained method')}, "
-                            f"it must hold {wanted.kind}")  # fmt: skip
+            raise UserError(
+                f"config.frozen.{network}={where} holds {config.get('frozen_kind', 'a trained method')}, "
+                f"it must hold {wanted.kind}"
+            )
         params = jax.eval_shape(wanted.init, jax.random.key(0))["params"]
         tree = {"params": {network: params}, "collections": {network: {}}, "ema_params": {}}
         with Checkpoints(Path(where) / "checkpoints") as checkpoints:

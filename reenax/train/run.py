@@ -113,9 +113,7 @@ def _with_steps(config: ConfigDict, items: int) -> ConfigDict:
     steps = per_epoch * config.epochs if config.steps is None else config.steps
     if steps < 1:
         raise UserError(f"config.steps={steps}: it must be at least 1")
-    config = ConfigDict(config, type_safe=False)
-    config.steps_per_epoch, config.steps = per_epoch, steps
-    return config
+    return ConfigDict({**config.to_dict(), "steps_per_epoch": per_epoch, "steps": steps})
 
 
 def _batches(config: ConfigDict, clips: loader.Clips, start: int, workers: int) -> Iterator[dict[str, np.ndarray]]:

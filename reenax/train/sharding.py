@@ -19,7 +19,7 @@ FSDP_MIN_BYTES = 1 << 20  # below this a leaf costs more to gather than to keep 
 Rules = Sequence[tuple[str, tuple[str | None, ...]]]
 
 
-def make_mesh(data: int = -1, fsdp: int = 1, devices: Sequence[jax.Device] | None = None) -> Mesh:
+def make_mesh(data: int = -1, fsdp: int = 1, devices: Sequence[Any] | None = None) -> Mesh:
     """A mesh of ``data`` x ``fsdp`` devices; ``data=-1`` takes all that are there.
 
     Raises:

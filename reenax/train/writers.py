@@ -102,6 +102,6 @@ def _start_wandb(folder: Path, config: Mapping[str, Any]) -> Any:
     if settings["mode"] == "online":
         try:
             return wandb.init(mode="online", settings=wandb.Settings(init_timeout=20), **common)
-        except wandb.errors.CommError as error:
+        except (wandb.Error, TimeoutError) as error:
             log.warning("wandb cannot be reached (%s); writing offline, run `wandb sync` later", error)
     return wandb.init(mode="offline", **common)

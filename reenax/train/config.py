@@ -1,0 +1,82 @@
+"""Configs by ``FILE:NAME``, changed from the command line; and the table of methods with their configs."""
+
+import importlib
+import importlib.util
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+
+from absl import flags
+from ml_collections import ConfigDict, config_flags
+
+import reenax
+from reenax.core.errors import UserError
+
+ROOT = Path(reenax.__file__).parents[1]  # of a checkout: where configs/ lies when the working directory is another
+
+
+def load_config(spec: str, overrides: Sequence[str] = ()) -> ConfigDict:
+    """The config of ``FILE:NAME``, for example ``configs/fomm.py:vox256``, with ``--config.KEY=VALUE`` applied.
+
+    Raises:
+        UserError: no such file or name, or an override that does not fit.
+    """
+    file, _, name = spec.partition(":")
+    path = next((p for p in (Path(file), ROOT / file) if p.is_file()), None)
+    if path is None:
+        known = ", ".join(f"configs/{m}.py" for m in reenax.method_names())
+        raise UserError(f"there is no config file {file}; the files are: {known}")
+    module = _load(path)
+    names = config_names(module)
+    if name not in names:
+        raise UserError(f"{file} has no config {name!r}; its configs are: {', '.join(names)}")
+    return override(module.get_config(name), overrides)
+
+
+def override(config: ConfigDict, overrides: Sequence[str]) -> ConfigDict:
+    """The config with some values changed; types and keys are checked.
+
+    Raises:
+        UserError: an unknown key, or a value of another type.
+    """
+    values = flags.FlagValues()
+    config_flags.DEFINE_config_dict("config", config, flag_values=values)
+    try:
+        values(["reenax", *overrides])
+    except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{' '.join(overrides)}: {' '.join(str(error).split())}") from error
+    changed = values["config"].value
+    assert changed is not None
+    return changed
+
+
+def _load(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"reenax_config_{path.stem}", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    if not hasattr(module, "get_config"):
+        raise UserError(f"{path} is no config file: it has no get_config(name)")
+    return module
+
+
+def config_names(module: ModuleType) -> tuple[str, ...]:
+    """The configs that a config file offers."""
+    return tuple(module.NAMES)
+
+
+def method_table() -> str:
+    """One block per method: what it is, what drives it, which fields it needs, and its configs."""
+    lines = []
+    for name in reenax.method_names():
+        cls = reenax.load_method(name)
+        paper = (importlib.import_module(f"reenax.methods.{name}").__doc__ or "").strip().splitlines()[0]
+        configs = config_names(importlib.import_module(f"configs.{name}"))
+        lines += [
+            f"{name}: {paper}",
+            f"  driven by  {', '.join(sorted(cls.drives))}",
+            f"  needs      {', '.join(sorted(cls.fields))}",
+            f"  configs    {', '.join(f'configs/{name}.py:{c}' for c in configs)}",
+        ]
+    return "\n".join(lines)
