@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Array, UInt8
 
 from reenax.core.step import float_pictures
-from reenax.core.types import Source, TrainState, VideoDrive
+from reenax.core.types import Batch, Source, TrainState, Variables, VideoDrive
 from reenax.train.engine import Engine
 from reenax.train.sharding import put_batch, replicated
 from reenax.train.writers import Writers, to_uint8
@@ -35,10 +35,17 @@ class Validator:
     ):
         self._engine, self._clip, self._fps = engine, clip, fps
         self._batches = [put_batch(b, engine.mesh) for b in batches]
-        self._preview = jax.jit(
-            lambda variables, batch: engine.method.preview(variables, float_pictures(batch)),
-            out_shardings=replicated(engine.mesh),
-        )
+        self._names: tuple[str, ...] = ()
+        self._pictures = jax.jit(self._trace, out_shardings=replicated(engine.mesh))
+
+    def _trace(self, variables: Variables, batch: Batch) -> tuple[Array, ...]:
+        columns = self._engine.method.preview(variables, float_pictures(batch))
+        self._names = tuple(columns)  # jit would sort them
+        return tuple(columns.values())
+
+    def _preview(self, variables: Variables, batch: Batch) -> dict[str, Array]:
+        pictures = self._pictures(variables, batch)
+        return dict(zip(self._names, pictures, strict=True))
 
     def measure(self, state: TrainState) -> dict[str, float]:
         """``eval/l1``: mean absolute error, in [0, 1], of the column "prediction" against the column "target"."""
@@ -52,8 +59,8 @@ class Validator:
     def draw(self, state: TrainState, step: int, writers: Writers, rows: int = 6) -> None:
         """Writes the sheet of the first batch, and the clip: source, driving, result side by side."""
         variables = state.averaged()
-        columns = jax.device_get(dict(self._preview(variables, self._batches[0])))
-        writers.sheet(step, {name: pictures[:rows] for name, pictures in columns.items()})
+        columns = self._preview(variables, self._batches[0])
+        writers.sheet(step, {name: np.asarray(pictures)[:rows] for name, pictures in columns.items()})
         if not len(self._clip) or "video" not in self._engine.method.drives:
             return
         frames = float_pictures({"frames": jnp.asarray(self._clip)})["frames"]

@@ -1,0 +1,188 @@
+"""The loop saves, resumes, stops and reports as it should."""
+
+import dataclasses
+import json
+import logging
+import os
+import signal
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from reenax.core.errors import UserError
+from reenax.core.types import LossOut, Player
+from reenax.core.updates import Gradient
+from reenax.train.checkpoint import Checkpoints
+from reenax.train.engine import Engine
+from reenax.train.loop import NonFiniteError, Preempted, Schedule, check_run_folder, run_loop
+from reenax.train.optim import make_optimisers, make_schedule
+from reenax.train.runs import batch_shapes
+from reenax.train.sharding import make_mesh
+from reenax.train.validate import Validator
+from reenax.train.writers import Writers
+from tests.train.toys import Regression, optimisers, pictures
+
+CONFIG = {"wandb": {"mode": "disabled", "project": "test"}}
+SCHEDULE = Schedule(steps=12, log_every=2, save_every=4, eval_every=4, sample_every=6)
+
+
+def start(folder, method=None, schedule=SCHEDULE, interrupt=None):
+    """Trains in a folder from its newest checkpoint, as `reenax train` does."""
+    method = method or Regression()
+    engine = Engine.build(method, method.players(optimisers()), make_mesh(2, 1), pictures(0), seed=1)
+    with Checkpoints(folder / "checkpoints") as checkpoints:
+        state = checkpoints.restore(engine.abstract) or engine.fresh_state(pictures(0))
+        begin = int(state.step)
+
+        def batches():
+            for i in range(begin, 1000):
+                if interrupt is not None:
+                    interrupt(i)
+                yield pictures(i)
+
+        clip = pictures(7, batch=10)["source"]
+        validator = Validator(engine, [pictures(99)], clip, fps=25.0)
+        writers = Writers(folder, CONFIG, begin)
+        try:
+            return run_loop(
+                engine, state, batches(), schedule, checkpoints, writers, batch_shapes(pictures(0)), validator
+            )
+        finally:
+            writers.close()
+
+
+def rows(folder):
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in row.items() if not k.startswith("speed/")} for row in lines]
+
+
+class Killed(Exception):
+    """Stands for a machine that goes away: nothing is saved on the way out."""
+
+
+def test_a_killed_run_continues_as_if_it_had_not_been(tmp_path):
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    whole.mkdir()
+    broken.mkdir()
+    expected = start(whole)
+
+    def kill(step):
+        if step == 9:
+            raise Killed
+
+    with pytest.raises(Killed):
+        start(broken, interrupt=kill)
+    state = start(broken)
+    jax.tree.map(np.testing.assert_array_equal, expected.params, state.params)
+    assert rows(broken) == rows(whole)
+    assert [r["step"] for r in rows(whole)] == [2, 4, 4, 6, 8, 8, 10, 12, 12]
+    assert {"eval/l1"} < set(rows(whole)[2])
+
+
+def test_a_half_written_row_of_metrics_is_dropped(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 2, "a": 1.0}\n{"step": 4, "a": 2.0}\n{"step": 6, "a"')
+    Writers(tmp_path, CONFIG, start=2).close()
+    assert path.read_text() == '{"step": 2, "a": 1.0}\n'
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_and_stops(number, tmp_path):
+    before = signal.getsignal(number)
+    with pytest.raises(Preempted, match=f"{number.name}: saved step "):
+        start(tmp_path, interrupt=lambda step: os.kill(os.getpid(), number) if step == 5 else None)
+    assert signal.getsignal(number) is before
+    with Checkpoints(tmp_path / "checkpoints") as checkpoints:
+        saved = checkpoints.latest_step()
+    assert saved is not None
+    assert saved not in (4, 8)
+    assert 0 < saved < 12
+    assert int(start(tmp_path).step) == 12
+
+
+@dataclasses.dataclass(frozen=True)
+class Exploding(Regression):
+    """Becomes infinite at a step."""
+
+    at: int = 6
+
+    def players(self, optim, accumulate=1):
+        return (Player("painter", ("painter",), Gradient(self.bad_loss, optim["painter"])),)
+
+    def bad_loss(self, variables, batch, rng, *, step, shared):
+        out = self.loss(variables, batch, rng, step=step, shared=shared)
+        bad = out.loss / (self.at - 1 - step)
+        return LossOut(bad, {"mse": out.loss, "ratio": bad}, out.mutated)
+
+
+def test_a_loss_that_is_not_finite_stops_and_names_player_and_term(tmp_path):
+    with pytest.raises(NonFiniteError, match=r"step 6: painter no longer finite \(.*painter/ratio=inf") as error:
+        start(tmp_path, Exploding())
+    assert "painter/mse" not in str(error.value)
+    with Checkpoints(tmp_path / "checkpoints") as checkpoints:
+        assert checkpoints.latest_step() == 4
+
+
+def test_sheets_and_clips_are_written(tmp_path):
+    start(tmp_path)
+    names = sorted(p.name for p in (tmp_path / "samples").iterdir())
+    assert names == ["00000006.mp4", "00000006.png", "00000012.mp4", "00000012.png", "columns.txt"]
+    sheet = np.asarray(Image.open(tmp_path / "samples" / "00000012.png"))
+    batch = pictures(99)
+    assert sheet.shape == (6 * 8, 2 * 8, 3)
+    np.testing.assert_array_equal(sheet[:8, :8], batch["driving"][0])
+    np.testing.assert_array_equal(sheet[40:, 8:], batch["source"][5])
+
+
+def test_progress_speaks_of_rate_and_time_left(tmp_path, capsys):
+    start(tmp_path)
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("step 10/12")]
+    assert len(lines) == 1
+    for word in ("steps/s", "images/s", "ETA", "painter/loss"):
+        assert word in lines[0]
+
+
+def test_a_full_folder_is_refused(tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(UserError, match="is not empty; continue it with `reenax train --resume"):
+        check_run_folder(tmp_path)
+    check_run_folder(tmp_path / "new")
+
+
+def test_disk_full_is_one_line_and_keeps_what_was_saved(tmp_path, monkeypatch):
+    engine = Engine.build(Regression(), Regression().players(optimisers()), make_mesh(1, 1), pictures(0), seed=1)
+    state = engine.fresh_state(pictures(0))
+    with Checkpoints(tmp_path / "c") as checkpoints:
+        checkpoints.save(state, batch_shapes(pictures(0)))
+        checkpoints.wait()
+
+        def full(*args, **kwargs):
+            raise ValueError("RESOURCE_EXHAUSTED: No space left on device")
+
+        monkeypatch.setattr(checkpoints._manager, "save", full)
+        with pytest.raises(UserError, match="disk .* is full: free some space and resume; .* up to step 0 are whole"):
+            checkpoints.save(state.replace(step=state.step + 1), batch_shapes(pictures(0)))
+        assert checkpoints.restore(engine.abstract) is not None
+
+
+def test_schedules():
+    settings = {"lr": 1.0, "schedule": "milestones", "milestones": (2, 4), "factor": 0.1}
+    schedule = make_schedule(settings, 100, 10, "config.optim.a")
+    np.testing.assert_allclose([schedule(i) for i in (0, 20, 21, 40, 41)], [1, 0.1, 0.1, 0.01, 0.01], rtol=1e-6)
+    cosine = make_schedule({"lr": 2.0, "schedule": "cosine", "warmup_steps": 10}, 110, 1, "config.optim.a")
+    np.testing.assert_allclose([cosine(i) for i in (0, 5, 10, 60, 110)], [0, 1, 2, 1, 0], atol=1e-6)
+    with pytest.raises(UserError, match="config.optim.a.schedule='linear' is unknown"):
+        make_schedule({"lr": 1.0, "schedule": "linear"}, 1, 1, "config.optim.a")
+    with pytest.raises(UserError, match="config.optim.g.momentum is unknown"):
+        make_optimisers({"g": {"lr": 1.0, "momentum": 0.9}}, 1, 1)
+
+
+def test_wandb_writes_offline(tmp_path, caplog):
+    with caplog.at_level(logging.WARNING):
+        writers = Writers(tmp_path, {"wandb": {"mode": "offline", "project": "test"}}, 0)
+    writers.scalars(1, {"a": 1.0})
+    writers.sheet(1, {"x": np.zeros((1, 4, 4, 3))})
+    writers.close()
+    assert list((tmp_path / "wandb").glob("offline-run-*"))
