@@ -160,7 +160,11 @@ def test_warm_start_replaces_the_fresh_variables():
 def test_gauss_newton_finds_the_least_squares_solution():
     rng = np.random.default_rng(0)
     a, b = rng.normal(size=(20, 3)).astype(np.float32), rng.normal(size=20).astype(np.float32)
-    update = GaussNewton(lambda v, batch: (batch["a"] @ v["x"]["params"]["x"] - batch["b"], {}), 3, damping=0.0)
+
+    def residuals(variables, batch):
+        return batch["a"] @ variables["x"]["params"]["x"] - batch["b"], {}
+
+    update = GaussNewton(residuals, 3, damping=0.0)
     batch = {"a": jnp.asarray(a), "b": jnp.asarray(b)}
     variables = {"x": {"params": {"x": jnp.zeros(3)}}}
     params, _, out = update(variables, ("x",), (), batch, jax.random.key(0), step=jnp.int32(0), shared=None)

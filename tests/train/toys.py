@@ -45,6 +45,10 @@ def paint(variables, name, x, dtype=jnp.float32):
     return Painter(dtype).apply(variables[name], x, train=True, mutable=["batch_stats"])
 
 
+def judge(variables, x) -> Any:
+    return Critic().apply(variables["critic"], x)
+
+
 @dataclasses.dataclass(frozen=True)
 class Toy(Method):
     """What the toys have in common."""
@@ -100,20 +104,19 @@ class Wgan(Toy):
     def critic_loss(self, variables, batch, rng, *, step, shared):
         made, _ = paint(variables, "generator", batch["source"])
         made = jax.lax.stop_gradient(made)
-        critic = variables["critic"]
-        loss = Critic().apply(critic, made).mean() - Critic().apply(critic, batch["driving"]).mean()
+        loss = judge(variables, made).mean() - judge(variables, batch["driving"]).mean()
         return LossOut(loss, shared={"made": made})
 
     def penalty_loss(self, variables, batch, rng, *, step, shared):
         mix = jax.random.uniform(rng, (batch["driving"].shape[0], 1, 1, 1))
         between = mix * batch["driving"] + (1 - mix) * shared["made"]
-        slopes = jax.grad(lambda x: Critic().apply(variables["critic"], x).sum())(between)
+        slopes = jax.grad(lambda x: judge(variables, x).sum())(between)
         norms = jnp.sqrt(jnp.sum(slopes**2, axis=(1, 2, 3)) + 1e-12)
         return LossOut(10 * jnp.mean((norms - 1) ** 2))
 
     def generator_loss(self, variables, batch, rng, *, step, shared):
         made, mutated = paint(variables, "generator", batch["source"])
-        loss = -Critic().apply(variables["critic"], made).mean() + jnp.abs(made - batch["driving"]).mean()
+        loss = -judge(variables, made).mean() + jnp.abs(made - batch["driving"]).mean()
         return LossOut(loss, mutated={"generator": mutated})
 
 
@@ -144,7 +147,7 @@ class Pairs(Toy):
         made, first = paint(variables, "there", batch["source"])
         again, second = paint(variables, "back", made)
         cycle = jnp.abs(again - batch["source"]).mean()
-        fooled = jnp.mean((Critic().apply(variables["critic"], made) - 1) ** 2)
+        fooled = jnp.mean((judge(variables, made) - 1) ** 2)
         return LossOut(cycle + fooled, {"cycle": cycle}, {"there": first, "back": second}, {"made": made})
 
     def critic_loss(self, variables, batch, rng, *, step, shared):
@@ -152,8 +155,8 @@ class Pairs(Toy):
         kept = variables["pool"]["pictures"]["kept"]
         old = jax.random.permutation(rng, kept)[: made.shape[0]]
         kept = jnp.concatenate([made, kept])[: self.pool_size]
-        fake = Critic().apply(variables["critic"], old)
-        real = Critic().apply(variables["critic"], batch["driving"])
+        fake = judge(variables, old)
+        real = judge(variables, batch["driving"])
         return LossOut(jnp.mean(fake**2 + (real - 1) ** 2), mutated={"pool": {"pictures": {"kept": kept}}})
 
 
@@ -217,8 +220,8 @@ class Table(Toy):
 
     def loss(self, variables, batch, rng, *, step, shared):
         code = nn.Embed(self.rows, 6).apply(variables["table"], batch["clip"])
-        made = nn.Dense(SIZE * SIZE * 3).apply(variables["decoder"], code).reshape(batch["driving"].shape)
-        return LossOut(jnp.mean((made - batch["driving"]) ** 2))
+        made: Any = nn.Dense(SIZE * SIZE * 3).apply(variables["decoder"], code)
+        return LossOut(jnp.mean((made.reshape(batch["driving"].shape) - batch["driving"]) ** 2))
 
 
 def table_batch(step: int) -> dict[str, np.ndarray]:
