@@ -33,11 +33,11 @@ def test_an_unknown_method_is_named_with_those_that_exist():
 
 def test_help_imports_nothing_heavy():
     code = (
-        "import sys; from reenax import cli; "
-        "print([cli.build_parser().format_help()[:5], *(m for m in ('jax', 'numpy', 'av', 'rich') if m in sys.modules)])"
+        "import sys; from reenax import cli; cli.build_parser().format_help(); "
+        "print([m for m in ('jax', 'numpy', 'av', 'rich') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
-    assert done.stdout.strip() == "['usage']"
+    assert done.stdout.strip() == "[]"
 
 
 def test_files_stay_readable():

@@ -131,6 +131,10 @@ class Checkpoints:
         """The step of the newest finished checkpoint."""
         return self._manager.latest_step()
 
+    def steps(self) -> list[int]:
+        """The steps of all finished checkpoints."""
+        return sorted(self._manager.all_steps())
+
     def best_step(self) -> int | None:
         """The step of the checkpoint with the lowest score."""
         return self._manager.best_step()

@@ -165,6 +165,9 @@ def load_trained(folder: Path, step: int | None = None) -> Trained:
         found = checkpoints.latest_step() if step is None else step
         if found is None:
             raise UserError(f"{folder} has no checkpoint yet; train longer, or lower config.save_every")
+        if found not in checkpoints.steps():
+            steps = ", ".join(map(str, checkpoints.steps()))
+            raise UserError(f"{folder} has no checkpoint of step {found}; it has those of steps {steps}")
         try:
             shapes = checkpoints.meta(found)["batch"]
         except BadCheckpointError as error:
