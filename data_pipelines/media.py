@@ -113,9 +113,11 @@ def read_audio(path: Path, start: float = 0.0, stop: float | None = None) -> Int
     """Sound of the first audio stream between two times, int16 mono at 16 kHz; None when the file has no sound.
 
     `start` and `stop` are seconds from the start of the file, as the times of `iterate_frames`. Gaps in the stream are
-    silence, so that sample i sounds at start + i / 16000. Raises UserError when the stream cannot be decoded or, with
-    `stop` not given, is longer than `MAX_AUDIO_SECONDS`.
+    silence, so that sample i sounds at start + i / 16000. Raises UserError when the stream cannot be decoded or is
+    longer than `MAX_AUDIO_SECONDS`.
     """
+    if stop is not None and stop - start > MAX_AUDIO_SECONDS:
+        raise UserError(f"{path}: more than {MAX_AUDIO_SECONDS / 3600:g} hours of sound; cut the file")
     with _opened(path) as container:
         if not container.streams.audio:
             return None

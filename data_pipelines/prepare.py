@@ -1,0 +1,282 @@
+"""Videos to a dataset of clips: find, cut in parallel, build, report. An interrupted run continues where it was."""
+
+import contextlib
+import fcntl
+import json
+import os
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import xxhash
+
+from data_pipelines import building, schema
+from data_pipelines import faces as face_finding
+from data_pipelines.clips import DIGEST_FILE, describe, open_clips
+from data_pipelines.cutting import OUTCOME_FILE, Outcome, Settings, outcome_of, read_records
+from data_pipelines.inputs import Skipped, Video, find_videos, fingerprint, split_identities
+from data_pipelines.progress import Progress
+from data_pipelines.workers import Task, cut_all
+from reenax.core.errors import UserError
+
+
+@dataclass(frozen=True)
+class PrepareReport:
+    """What a run did. `splits`: split -> {"clips", "frames", "identities"}, of the whole dataset."""
+
+    out: Path
+    splits: Mapping[str, Mapping[str, Any]]
+    digest: str
+    skipped: Sequence[Skipped]
+    unchanged: bool
+    """Nothing new among the inputs: the dataset was left as it is."""
+    seconds: float
+
+    def text(self) -> str:
+        """Some lines for people: what there is, and every skipped input with the reason, counted."""
+        lines = [f"{self.out}: {'nothing new, left as it is' if self.unchanged else 'dataset written'}"]
+        for split, about in self.splits.items():
+            people = about["identities"]
+            lines.append(f"  {split}: {about['clips']} clips, {about['frames']} frames, {len(people)} identities")
+        if self.skipped:
+            counts = Counter(skipped.kind for skipped in self.skipped)
+            lines.append(
+                f"skipped {len(self.skipped)} inputs: " + ", ".join(f"{n} {kind}" for kind, n in counts.items())
+            )
+            lines += [f"  {skipped.path}: {skipped.kind}: {skipped.reason}" for skipped in self.skipped]
+        return "\n".join(lines)
+
+
+class _Plan(NamedTuple):
+    """What is to be cut, and what is known already: sources by name as in sources.json."""
+
+    tasks: list[Task]
+    known: dict[str, Any]
+    kept: set[str]
+    """Names of known sources whose clips are in the dataset that is there."""
+    contents: dict[str, str]
+    skipped: list[Skipped]
+
+
+def prepare(
+    videos: Sequence[Path],
+    out: Path,
+    *,
+    size: int = 256,
+    faces: str = "dlib",
+    workers: int = 1,
+    test_share: float = 0.2,
+    min_frames: int = 16,
+    max_frames: int = 128,
+    progress: bool = True,
+) -> PrepareReport:
+    """Cut videos (files, or folders that are walked) into clips of faces and write them as a dataset.
+
+    size: side of the clips' square frames in pixels.
+    faces: "dlib" cuts around the face and adds landmarks; "none" takes the middle square of the whole video.
+    workers: processes; they change nothing but the time.
+    test_share: part of the people that go to the test split, at least one when there are two or more.
+    min_frames, max_frames: length of a clip; longer shots become several clips of equal length.
+
+    The folder `out` may hold an earlier dataset made with the same settings: videos that it lacks are added, and with
+    none the dataset is left untouched. Inputs without a usable clip are reported, not raised. Raises UserError for
+    wrong arguments, for a folder that holds something else, when nothing usable is found, and when writing fails.
+    """
+    began = time.monotonic()
+    settings = _settings(size, faces, min_frames, max_frames, workers, test_share)
+    found, skipped = find_videos(videos)
+    if faces == "dlib":
+        face_finding.require()
+    with _claimed(Path(out), {**asdict(settings), "test_share": test_share}) as out:
+        building.publish(out)
+        plan = _plan(out, found, settings)
+        skipped += plan.skipped
+        fresh = _cut(out, plan, settings, workers, progress)
+        sources = dict(plan.known)
+        parts: dict[str, Task] = {}
+        for task, outcome in fresh:
+            sources[task.video.name] = _source(task.video, plan.contents[task.video.name], outcome)
+            parts[task.video.name] = task
+        skipped += [
+            Skipped(video.path, *sources[video.name]["skipped"])
+            for video in found
+            if "skipped" in sources.get(video.name, {})
+        ]
+        unchanged = not fresh and (out / DIGEST_FILE).is_file()
+        if not unchanged:
+            _build(out, sources, parts, settings, test_share, skipped)
+        about = describe(out)
+    return PrepareReport(
+        out, about["splits"], about["digest"], tuple(skipped), unchanged, round(time.monotonic() - began, 1)
+    )
+
+
+def _settings(size: int, faces: str, min_frames: int, max_frames: int, workers: int, test_share: float) -> Settings:
+    if not 16 <= size <= 2048:
+        raise UserError(f"size {size}: give the side of the frames in pixels, from 16 to 2048")
+    if faces not in ("dlib", "none"):
+        raise UserError(f"faces {faces!r}: give dlib (cut around the face) or none (the middle of the whole picture)")
+    if not 2 <= min_frames <= max_frames:
+        raise UserError(f"clips of {min_frames} to {max_frames} frames: give 2 <= min_frames <= max_frames")
+    if workers < 1:
+        raise UserError(f"workers {workers}: give 1 or more")
+    if not 0 <= test_share < 1:
+        raise UserError(f"test_share {test_share}: give a share from 0 to below 1")
+    return Settings(size=size, faces=faces, min_frames=min_frames, max_frames=max_frames)
+
+
+@contextlib.contextmanager
+def _claimed(out: Path, settings: Mapping[str, Any]) -> Iterator[Path]:
+    """The output folder, ours alone while we work, and made with these settings."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        held = os.open(out, os.O_RDONLY)
+    except OSError as error:
+        raise UserError(f"{out}: cannot be used as a folder ({error.strerror}); choose another --out") from error
+    try:
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise UserError(f"{out}: another run is preparing this folder; wait for it to end") from error
+        _agree(out, settings)
+        yield out
+    finally:
+        os.close(held)
+
+
+def _agree(out: Path, settings: Mapping[str, Any]) -> None:
+    path = out / building.SETTINGS_FILE
+    if not path.is_file():
+        if any(child.name != f"{path.name}.new" for child in out.iterdir()):
+            raise UserError(f"{out}: not empty, and holds no dataset of ours; choose another --out")
+        try:
+            building.write_json(path, settings)
+        except OSError as error:
+            raise UserError(f"{out}: cannot be written ({error.strerror})") from error
+        return
+    try:
+        there = json.loads(path.read_text("utf-8"))
+        differing = [key for key in {**settings, **there} if there.get(key) != settings.get(key)]
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise UserError(f"{path}: cannot be read; choose another --out") from error
+    if differing:
+        here, asked = (", ".join(f"{key} {of.get(key)}" for key in differing) for of in (there, settings))
+        raise UserError(f"{out}: was made with {here}, not {asked}; use the same, or choose another --out")
+
+
+def _plan(out: Path, found: Sequence[Video], settings: Settings) -> _Plan:
+    known: dict[str, Any] = {}
+    with contextlib.suppress(FileNotFoundError):
+        known = json.loads((out / building.SOURCES_FILE).read_text("utf-8"))
+    owner = {about["content"]: name for name, about in known.items()}
+    kept = {name for name, about in known.items() if "clips" in about}
+    tasks, contents, skipped = [], {}, []
+    for video in found:
+        try:
+            if not video.path.is_file():
+                skipped.append(Skipped(video.path, "unreadable", "not a file"))
+                continue
+            if not video.path.stat().st_size:
+                skipped.append(Skipped(video.path, "empty", "a file of no bytes"))
+                continue
+            content = fingerprint(video.path)
+        except OSError as error:
+            skipped.append(Skipped(video.path, "unreadable", error.strerror or type(error).__name__))
+            continue
+        about = known.get(video.name)
+        if about is not None and about["content"] != content:
+            raise UserError(
+                f"{video.path}: {out} holds another video named {video.name!r}; rename this one or choose another --out"
+            )
+        if owner.setdefault(content, video.name) != video.name:
+            skipped.append(Skipped(video.path, "duplicate", f"has the content of {owner[content]!r}"))
+        elif about is None:
+            contents[video.name] = content
+            key = xxhash.xxh3_128_hexdigest(f"{settings.text()}\n{video.name}\n{video.identity}\n{content}".encode())
+            tasks.append(Task(video, out / building.WORK_FOLDER / "clips" / key))
+    return _Plan(tasks, known, kept, contents, skipped)
+
+
+def _cut(out: Path, plan: _Plan, settings: Settings, workers: int, progress: bool) -> list[tuple[Task, Outcome]]:
+    """Cut what is not yet cut; gives all outcomes, also those of an interrupted run, in the order of the names."""
+    done = [(task, outcome_of(task.folder)) for task in plan.tasks if (task.folder / OUTCOME_FILE).is_file()]
+    finished = {task.folder for task, _ in done}
+    rest = [task for task in plan.tasks if task.folder not in finished]
+    # The longest first, so that no worker is left alone with it at the end.
+    rest.sort(key=lambda task: task.video.path.stat().st_size, reverse=True)
+    sizes = {task.folder: task.video.path.stat().st_size for task in rest}
+    if rest:
+        with Progress(len(plan.tasks), len(done), sum(sizes.values()), shown=progress) as shown:
+            outcomes = cut_all(rest, settings, min(workers, len(rest)))
+            try:
+                for task, outcome in outcomes:
+                    shown.advance(sizes[task.folder], outcome.frames, outcome.clips)
+                    done.append((task, outcome))
+            except OSError as error:
+                raise UserError(
+                    f"{out}: cannot be written ({error.strerror}); free space and run the same command to continue"
+                ) from error
+            finally:
+                outcomes.close()
+    return sorted(done, key=lambda pair: pair[0].video.name)
+
+
+def _source(video: Video, content: str, outcome: Outcome) -> dict[str, Any]:
+    about: dict[str, Any] = {"identity": video.identity, "content": content}
+    if outcome.clips:
+        return {**about, "clips": outcome.clips, "frames": outcome.frames, "sound": outcome.sound}
+    return {**about, "skipped": [outcome.kind, outcome.reason]}
+
+
+def _build(
+    out: Path,
+    sources: Mapping[str, Any],
+    parts: Mapping[str, Task],
+    settings: Settings,
+    test_share: float,
+    skipped: Sequence[Skipped],
+) -> None:
+    usable = {name: about for name, about in sources.items() if "clips" in about}
+    if not usable:
+        first = f"; the first: {skipped[0].path}: {skipped[0].reason}" if skipped else ""
+        raise UserError(f"no usable clip in {len(skipped)} inputs{first}")
+    there = _earlier(out) if any(name not in parts for name in usable) else {}
+
+    def records(name: str) -> Iterator[dict[str, Any]]:
+        if name in parts:
+            yield from read_records(parts[name].folder, parts[name].video)
+        else:
+            for number in range(usable[name]["clips"]):
+                record = there[f"{name}/{number:04d}"]()
+                yield {"audio": np.zeros(0, np.int16), **record}
+
+    splits = split_identities([about["identity"] for about in usable.values()], test_share)
+    names = {
+        split: sorted(name for name, about in usable.items() if splits[about["identity"]] == split)
+        for split in ("train", "test")
+    }
+    fields = set(schema.REQUIRED)
+    if settings.faces == "dlib":
+        fields.add("landmarks")
+    if any(about["sound"] for about in usable.values()):
+        fields.add("audio")
+    building.build(
+        out,
+        {split: lambda of=of: (record for name in of for record in records(name)) for split, of in names.items() if of},
+        sources,
+        settings.size,
+        frozenset(fields),
+    )
+
+
+def _earlier(out: Path) -> dict[str, Callable[[], dict[str, Any]]]:
+    """Readers of the records of the dataset that is there, by clip_id."""
+    readers = {}
+    for split in describe(out)["splits"]:
+        clips = open_clips(out, split)
+        readers.update({clip_id: lambda clips=clips, at=at: clips[at] for at, clip_id in enumerate(clips.clip_ids)})
+    return readers
