@@ -33,12 +33,12 @@ def reference(image: np.ndarray, grid: np.ndarray, padding: Padding, align_corne
     _, height, width, channels = image.shape
     out = np.zeros((*grid.shape[:3], channels))
     for b, i, j in np.ndindex(grid.shape[:3]):
-        x = unnormalise(grid[b, i, j, 0], width, align_corners)
-        y = unnormalise(grid[b, i, j, 1], height, align_corners)
+        x = float(unnormalise(grid[b, i, j, 0], width, align_corners))
+        y = float(unnormalise(grid[b, i, j, 1], height, align_corners))
         if padding == "reflection":
             x, y = reflect(x, width, align_corners), reflect(y, height, align_corners)
         if padding != "zeros":
-            x, y = np.clip(x, 0, width - 1), np.clip(y, 0, height - 1)
+            x, y = min(max(x, 0), width - 1), min(max(y, 0), height - 1)
         x0, y0 = int(np.floor(x)), int(np.floor(y))
         for row, column in ((y0, x0), (y0, x0 + 1), (y0 + 1, x0), (y0 + 1, x0 + 1)):
             if 0 <= row < height and 0 <= column < width:

@@ -1,0 +1,102 @@
+"""The keypoint family's blocks: names, sizes, and the folded layout."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+
+from reenax.nn.blocks import ConvNorm, Down, Hourglass, Res, Up
+from reenax.nn.fold import fold
+
+BLOCKS = [ConvNorm(8, kernel_size=7), Down(6), Up(5), Res(), Hourglass(4, 3, 16)]
+
+
+def run(module: nn.Module, *args: Any, **options: Any) -> Any:
+    return module.apply(*args, **options)
+
+
+def folded_variables(block: nn.Module, variables: Any) -> Any:
+    """Folded below the name that the networks give to such a block."""
+    name = "up_blocks_0" if isinstance(block, Up) else "block"
+    below = {collection: {name: tree} for collection, tree in variables.items()}
+    return {"params": fold(below)["params"][name]}
+
+
+def stir(variables: Any) -> Any:
+    def one(path: Any, x: jax.Array) -> jax.Array:
+        noise = jax.random.normal(jax.random.key(len(jax.tree_util.keystr(path)) + x.size), x.shape, "float64")
+        return x + 0.5 * jnp.abs(noise) if path[-1].key in ("scale", "var") else x + 0.2 * noise
+
+    return jax.tree_util.tree_map_with_path(one, variables)
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=lambda b: type(b).__name__)
+def test_folded_layout_computes_the_same(block: nn.Module) -> None:
+    with jax.enable_x64(True):
+        x = jax.random.normal(jax.random.key(0), (2, 16, 8, 3), "float64")
+        variables = stir(block.init(jax.random.key(1), x, train=False))
+        plain = run(block, variables, x, train=False)
+        folded = run(block.clone(folded=True), folded_variables(block, variables), x, train=False)
+        assert plain.dtype == jnp.float64
+        np.testing.assert_allclose(folded, plain, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=lambda b: type(b).__name__)
+def test_folding_gives_exactly_the_folded_params(block: nn.Module) -> None:
+    x = jnp.zeros((1, 16, 8, 3))
+
+    def shapes(module: nn.Module) -> Any:
+        return jax.eval_shape(lambda key: module.init(key, x, train=False), jax.random.key(0))
+
+    assert jax.eval_shape(lambda v: folded_variables(block, v), shapes(block)) == shapes(block.clone(folded=True))
+
+
+def test_hourglass_has_the_published_names_and_channels() -> None:
+    x = jnp.zeros((1, 32, 32, 3))
+    shapes = jax.eval_shape(lambda k: Hourglass(32, 5, 1024).init(k, x, train=False), jax.random.key(0))
+    kernels = {
+        f"{side}.{block}": leaf["conv"]["kernel"].shape[2:]
+        for side, blocks in shapes["params"].items()
+        for block, leaf in blocks.items()
+    }
+    assert kernels == {
+        "encoder.down_blocks_0": (3, 64),
+        "encoder.down_blocks_1": (64, 128),
+        "encoder.down_blocks_2": (128, 256),
+        "encoder.down_blocks_3": (256, 512),
+        "encoder.down_blocks_4": (512, 1024),
+        "decoder.up_blocks_0": (1024, 512),
+        "decoder.up_blocks_1": (1024, 256),
+        "decoder.up_blocks_2": (512, 128),
+        "decoder.up_blocks_3": (256, 64),
+        "decoder.up_blocks_4": (128, 32),
+    }
+    out = jax.eval_shape(lambda v: run(Hourglass(32, 5, 1024), v, x, train=False), shapes)
+    assert out.shape == (1, 32, 32, 35)
+
+
+def test_the_last_channels_of_an_hourglass_are_its_input() -> None:
+    x = jax.random.normal(jax.random.key(0), (1, 8, 8, 3))
+    net = Hourglass(4, 2, 16)
+    out = run(net, net.init(jax.random.key(1), x, train=False), x, train=False)
+    np.testing.assert_array_equal(out[..., 4:], x)
+
+
+def test_indivisible_pictures_are_refused_with_their_size() -> None:
+    with pytest.raises(ValueError, match="multiples of 8, got 12 x 16"):
+        Hourglass(4, 3).init(jax.random.key(0), jnp.zeros((1, 12, 16, 3)), train=False)
+
+
+def test_down_averages_and_up_repeats() -> None:
+    x = jnp.arange(16.0).reshape(1, 4, 4, 1)
+    centre = jnp.zeros((3, 3, 1, 1)).at[1, 1].set(1.0)
+    norm = {"scale": jnp.full(1, np.sqrt(1 + 1e-5)), "bias": jnp.zeros(1)}
+    stats = {"norm": {"mean": jnp.zeros(1), "var": jnp.ones(1)}}
+    variables = {"params": {"conv": {"kernel": centre, "bias": jnp.zeros(1)}, "norm": norm}, "batch_stats": stats}
+    halved = run(Down(1), variables, x, train=False)
+    np.testing.assert_allclose(halved[0, ..., 0], [[2.5, 4.5], [10.5, 12.5]], rtol=1e-6)
+    doubled = run(Up(1), variables, x, train=False)
+    np.testing.assert_allclose(doubled, np.repeat(np.repeat(x, 2, axis=1), 2, axis=2), rtol=1e-6)
