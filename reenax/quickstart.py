@@ -8,9 +8,9 @@ from jaxtyping import UInt8
 
 from data_pipelines.loader import open_clips
 from data_pipelines.prepare import prepare
+from data_pipelines.video_writer import write_video
 from reenax.inference.animate import animate
 from reenax.inference.evaluate import evaluate
-from reenax.inference.media import write_video
 from reenax.train.config import load_config
 from reenax.train.run import resume, train
 from reenax.train.runs import load_trained, write_json
@@ -67,7 +67,7 @@ def quickstart(out: Path) -> None:
     for identity in range(IDENTITIES):
         path = videos / f"shape{identity:02d}.mp4"
         if not path.exists():
-            write_video(path, render_clip(identity), np.arange(FRAMES) / FPS)
+            write_video(path, render_clip(identity), FPS)
     log.info("%s", prepare([videos], data, size=SIZE, faces="none").text())
     log.info("2/4 training %s", CONFIG)
     if run.exists():

@@ -6,15 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from data_pipelines.prepare import prepare
 from ml_collections import ConfigDict
 from PIL import Image
 
+from data_pipelines.prepare import prepare
+from data_pipelines.video_writer import write_video
 from reenax import cli
 from reenax.core.errors import UserError
 from reenax.quickstart import FPS, render_clip
 from reenax.train.config import load_config, override
-from reenax.train.writers import write_video
 
 CONFIG = "configs/fomm.py:smoke"
 SHORT = ["--config.steps=4", "--config.save_every=2", "--config.eval_every=4", "--config.sample_every=4",

@@ -11,7 +11,8 @@ T = TypeVar("T")
 
 
 def from_mapping(cls: type[T], values: Mapping[str, Any], prefix: str = "config.model") -> T:
-    """Builds the dataclass ``cls`` from a mapping; nested mappings fill nested dataclasses, lists become tuples.
+    """Builds the dataclass ``cls`` from a mapping; nested mappings fill nested dataclasses, lists become tuples,
+    whole numbers become floats where the dataclass has floats.
 
     Raises:
         UserError: a key that the dataclass does not have.
@@ -31,5 +32,8 @@ def _convert(hint: Any, value: Any, prefix: str) -> Any:
     if isinstance(value, Mapping) and isinstance(hint, type) and dataclasses.is_dataclass(hint):
         return from_mapping(hint, value, prefix)
     if isinstance(value, list | tuple):
-        return tuple(value)
+        item = (typing.get_args(hint) or (Any,))[0]
+        return tuple(_convert(item, v, prefix) for v in value)
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
     return value

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Key, PyTree
 
+from reenax.core.pictures import float_pictures
 from reenax.core.rng import step_stream
 from reenax.core.types import Batch, Method, Player, TrainState, Variables, owned_params
 
@@ -125,8 +126,3 @@ def _move(player: Player, state: TrainState, batch: Batch, shared: PyTree, froze
         opt_states={**state.opt_states, player.state_name: opt_state},
     )
     return state, out
-
-
-def float_pictures(batch: Batch) -> Batch:
-    """Turns uint8 leaves, which are pictures, into float32 in [-1, 1]; other leaves stay."""
-    return {k: v.astype(jnp.float32) / 127.5 - 1.0 if v.dtype == jnp.uint8 else v for k, v in batch.items()}

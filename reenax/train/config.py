@@ -7,15 +7,16 @@ from pathlib import Path
 from types import ModuleType
 
 from absl import flags
-from ml_collections import ConfigDict, config_flags
+from ml_collections import config_flags
 
 import reenax
 from reenax.core.errors import UserError
+from reenax.train.runs import Config
 
 ROOT = Path(reenax.__file__).parents[1]  # of a checkout: where configs/ lies when the working directory is another
 
 
-def load_config(spec: str, overrides: Sequence[str] = ()) -> ConfigDict:
+def load_config(spec: str, overrides: Sequence[str] = ()) -> Config:
     """The config of ``FILE:NAME``, for example ``configs/fomm.py:vox256``, with ``--config.KEY=VALUE`` applied.
 
     Raises:
@@ -33,7 +34,7 @@ def load_config(spec: str, overrides: Sequence[str] = ()) -> ConfigDict:
     return override(module.get_config(name), overrides)
 
 
-def override(config: ConfigDict, overrides: Sequence[str]) -> ConfigDict:
+def override(config: Config, overrides: Sequence[str]) -> Config:
     """The config with some values changed; types and keys are checked.
 
     Raises:

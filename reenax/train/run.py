@@ -18,6 +18,7 @@ from reenax.train.frozen import load_frozen
 from reenax.train.loop import Schedule, check_run_folder, run_loop
 from reenax.train.optim import make_optimisers
 from reenax.train.runs import (
+    Config,
     batch_shapes,
     gather_facts,
     load_trained,
@@ -37,7 +38,7 @@ EVAL_BATCHES = 4
 CLIP_FRAMES = 64
 
 
-def train(config: ConfigDict, data: Path, folder: Path, warm_start: Path | None = None) -> None:
+def train(config: Config, data: Path, folder: Path, warm_start: Path | None = None) -> None:
     """Trains a method into a new run folder.
 
     Args:
@@ -62,7 +63,7 @@ def train(config: ConfigDict, data: Path, folder: Path, warm_start: Path | None 
     _run(config, folder, clips, engine, example)
 
 
-def resume(folder: Path, data: Path | None = None, overrides: Callable[[ConfigDict], ConfigDict] | None = None) -> None:
+def resume(folder: Path, data: Path | None = None, overrides: Callable[[Config], Config] | None = None) -> None:
     """Continues a run from its newest whole checkpoint; the numbers equal those of an uninterrupted run.
 
     Args:
@@ -91,7 +92,7 @@ def resume(folder: Path, data: Path | None = None, overrides: Callable[[ConfigDi
     _run(config, folder, clips, engine, example)
 
 
-def _open(method: Method, config: ConfigDict, data: Path) -> loader.Clips:
+def _open(method: Method, config: Config, data: Path) -> loader.Clips:
     clips = loader.open_clips(data, "train")
     missing = sorted(method.fields - clips.fields)
     if missing:
@@ -107,7 +108,7 @@ def _open(method: Method, config: ConfigDict, data: Path) -> loader.Clips:
     return clips
 
 
-def _with_steps(config: ConfigDict, items: int) -> ConfigDict:
+def _with_steps(config: Config, items: int) -> Config:
     """The config with ``steps_per_epoch`` and ``steps`` filled in from the dataset's size."""
     per_epoch = max(1, items * config.repeats // config.batch_size)
     steps = per_epoch * config.epochs if config.steps is None else config.steps
@@ -116,7 +117,7 @@ def _with_steps(config: ConfigDict, items: int) -> ConfigDict:
     return ConfigDict({**config.to_dict(), "steps_per_epoch": per_epoch, "steps": steps})
 
 
-def _batches(config: ConfigDict, clips: loader.Clips, start: int, workers: int) -> Iterator[dict[str, np.ndarray]]:
+def _batches(config: Config, clips: loader.Clips, start: int, workers: int) -> Iterator[dict[str, np.ndarray]]:
     """This process's part of the training batches from a step on."""
     return loader.batches(
         clips,
@@ -131,7 +132,7 @@ def _batches(config: ConfigDict, clips: loader.Clips, start: int, workers: int) 
 
 
 def _engine(
-    config: ConfigDict,
+    config: Config,
     method: Method,
     clips: loader.Clips,
     frozen: Variables,
@@ -150,9 +151,7 @@ def _engine(
     return engine, example
 
 
-def _run(
-    config: ConfigDict, folder: Path, clips: loader.Clips, engine: Engine, example: Mapping[str, np.ndarray]
-) -> None:
+def _run(config: Config, folder: Path, clips: loader.Clips, engine: Engine, example: Mapping[str, np.ndarray]) -> None:
     schedule = Schedule(config.steps, config.log_every, config.save_every, config.eval_every, config.sample_every)
     log.info("%s: %s", config.method, engine.describe())
     with Checkpoints(folder / "checkpoints", keep_latest=config.keep_latest, keep_best=config.keep_best) as checkpoints:
@@ -182,7 +181,7 @@ def _run(
     log.info("done: %d steps in %s", config.steps, folder)
 
 
-def _validator(config: ConfigDict, train_clips: loader.Clips, engine: Engine) -> Validator | None:
+def _validator(config: Config, train_clips: loader.Clips, engine: Engine) -> Validator | None:
     """Held-out pictures: the test split, or the training's own where there is none."""
     if not config.eval_every and not config.sample_every:
         return None

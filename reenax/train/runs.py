@@ -28,9 +28,13 @@ from ml_collections import ConfigDict
 import reenax
 from reenax.core.config import from_mapping
 from reenax.core.errors import UserError
-from reenax.core.step import float_pictures
+from reenax.core.pictures import float_pictures
 from reenax.core.types import Method, Variables
 from reenax.train.checkpoint import BadCheckpointError, Checkpoints, save_variables
+
+Config = Any
+"""An ml_collections ConfigDict with the keys of `configs.common`. The class types its attributes as unions of all that
+a config may hold, which no type checker can use."""
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "tensorflow-datasets", "numpy", "reenax")
 
@@ -49,12 +53,12 @@ class Trained:
 
     method: Method
     variables: Variables
-    config: ConfigDict
+    config: Config
     step: int
     name: str
 
 
-def make_method(config: ConfigDict) -> Method:
+def make_method(config: Config) -> Method:
     """The method of a config, with the compute dtype and remat that the config asks for.
 
     Raises:
@@ -73,12 +77,12 @@ def write_json(path: Path, value: Any) -> None:
     temporary.replace(path)
 
 
-def write_config(folder: Path, config: ConfigDict) -> None:
+def write_config(folder: Path, config: Config) -> None:
     """Writes ``config.json``."""
     write_json(folder / "config.json", json.loads(config.to_json()))
 
 
-def read_config(folder: Path) -> ConfigDict:
+def read_config(folder: Path) -> Config:
     """The config of a run folder.
 
     Raises:
@@ -177,7 +181,7 @@ def load_trained(folder: Path, step: int | None = None) -> Trained:
     return Trained(method, variables, config, found, config.method)
 
 
-def save_imported(folder: Path, config: ConfigDict, variables: Variables, shapes: Mapping[str, Any]) -> None:
+def save_imported(folder: Path, config: Config, variables: Variables, shapes: Mapping[str, Any]) -> None:
     """Writes variables that came from elsewhere as a folder that `load_trained` reads.
 
     Raises:

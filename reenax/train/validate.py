@@ -7,13 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, UInt8
 
-from reenax.core.step import float_pictures
+from reenax.core.pictures import as_bytes, as_float, float_pictures
+from reenax.core.reenact import reenact
 from reenax.core.types import Batch, Source, TrainState, Variables, VideoDrive
 from reenax.train.engine import Engine
 from reenax.train.sharding import put_batch, replicated
-from reenax.train.writers import Writers, to_uint8
-
-CLIP_BATCH = 8
+from reenax.train.writers import Writers
 
 
 class Validator:
@@ -63,12 +62,7 @@ class Validator:
         writers.sheet(step, {name: np.asarray(pictures)[:rows] for name, pictures in columns.items()})
         if not len(self._clip) or "video" not in self._engine.method.drives:
             return
-        frames = float_pictures({"frames": jnp.asarray(self._clip)})["frames"]
-        run = self._engine.method.reenactor(variables, Source(frames[:1]), anchor=VideoDrive(frames[:1]))
-        made = []
-        for begin in range(0, len(frames), CLIP_BATCH):
-            part = frames[begin : begin + CLIP_BATCH]
-            padded = jnp.concatenate([part, jnp.repeat(part[-1:], CLIP_BATCH - len(part), axis=0)])
-            made.append(to_uint8(jax.device_get(run(VideoDrive(padded))))[: len(part)])
+        frames = as_float(self._clip)
+        made = reenact(self._engine.method, variables, Source(frames[:1]), VideoDrive(frames))
         source = np.broadcast_to(self._clip[:1], self._clip.shape)
-        writers.clip(step, np.concatenate([source, self._clip, np.concatenate(made)], axis=2), self._fps)
+        writers.clip(step, np.concatenate([source, self._clip, as_bytes(made)], axis=2), self._fps)

@@ -4,26 +4,22 @@ import json
 import logging
 import zlib
 from collections.abc import Mapping
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-import av
 import numpy as np
-from jaxtyping import Shaped, UInt8
+from jaxtyping import UInt8
 from PIL import Image
+
+from data_pipelines.video_writer import write_video
+from reenax.core.pictures import as_bytes
 
 log = logging.getLogger("reenax")
 
 
-def to_uint8(pictures: Shaped[np.ndarray, "*b h w 3"]) -> UInt8[np.ndarray, "*b h w 3"]:
-    """Pictures in [-1, 1] as bytes, rounded."""
-    return np.clip(np.round((np.asarray(pictures, np.float32) + 1.0) * 127.5), 0, 255).astype(np.uint8)
-
-
 def sheet(columns: Mapping[str, np.ndarray]) -> UInt8[np.ndarray, "h w 3"]:
     """Named columns of pictures in [-1, 1], one row per example, as one picture."""
-    return np.concatenate([np.concatenate(list(to_uint8(c)), axis=0) for c in columns.values()], axis=1)
+    return np.concatenate([np.concatenate(list(as_bytes(c)), axis=0) for c in columns.values()], axis=1)
 
 
 class Writers:
@@ -75,18 +71,6 @@ class Writers:
         self._file.close()
         if self._wandb is not None:
             self._wandb.finish()
-
-
-def write_video(path: Path, frames: UInt8[np.ndarray, "t h w 3"], fps: float) -> None:
-    """A small H.264 file at a constant rate; sides are cut to even numbers, which the format wants."""
-    height, width = (n - n % 2 for n in frames.shape[1:3])
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001), options={"crf": "18"})
-        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-        for frame in frames:
-            pixels = np.ascontiguousarray(frame[:height, :width])
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
-        container.mux(stream.encode(None))
 
 
 def _truncate(path: Path, start: int) -> None:

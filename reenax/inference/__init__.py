@@ -1,0 +1,1 @@
+"""Animating and evaluating with trained methods."""

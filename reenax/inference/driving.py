@@ -1,0 +1,122 @@
+"""What drives an animation: a video, a picture or a folder of pictures, cut to the face by one fixed square."""
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float32, UInt8
+
+from data_pipelines.faces import Box, FaceDetector, centre_square, crop_and_resize, enlarged_square, hull
+from data_pipelines.media import Frame, iterate_frames, probe, read_image
+from data_pipelines.tracking import Track, follow
+from reenax.core.errors import UserError
+
+PICTURES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".avif"})
+FOLDER_FPS = 25.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Pictures:
+    """A source of frames that can be read again and again.
+
+    Attributes:
+        path: the file or folder.
+        kind: "video", "picture" or "folder".
+        fps: frames per second, on average.
+    """
+
+    path: Path
+    kind: str
+    fps: float
+
+    @classmethod
+    def open(cls, path: Path) -> "Pictures":
+        """Finds out what is there.
+
+        Raises:
+            UserError: nothing is there, or nothing that can be read.
+        """
+        if path.is_dir():
+            if not _listed(path):
+                raise UserError(f"{path} holds no pictures ({', '.join(sorted(PICTURES))})")
+            return cls(path, "folder", FOLDER_FPS)
+        if path.suffix.lower() in PICTURES:
+            read_image(path)
+            return cls(path, "picture", FOLDER_FPS)
+        return cls(path, "video", probe(path).fps)
+
+    def frames(self) -> Iterator[Frame]:
+        """All frames with their times in seconds."""
+        if self.kind == "video":
+            yield from iterate_frames(self.path)
+        else:
+            files = _listed(self.path) if self.kind == "folder" else [self.path]
+            for index, file in enumerate(files):
+                yield Frame(read_image(file), index / self.fps)
+
+    def first(self) -> UInt8[np.ndarray, "h w 3"]:
+        """The first frame."""
+        return next(self.frames()).pixels
+
+
+def _listed(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.iterdir() if p.suffix.lower() in PICTURES and p.is_file())
+
+
+@dataclasses.dataclass(frozen=True)
+class Driving:
+    """Driving frames, cut and resized.
+
+    Attributes:
+        pictures: where they come from.
+        box: the square that is cut from all frames.
+        size: side of the cut frames in pixels.
+        count: number of frames.
+        landmarks: of every frame in pixels of the whole frame; None where no face was found or looked for.
+    """
+
+    pictures: Pictures
+    box: Box
+    size: int
+    count: int
+    landmarks: tuple[Float32[np.ndarray, "68 2"] | None, ...]
+
+    @classmethod
+    def open(cls, path: Path, size: int, detector: FaceDetector | None) -> "Driving":
+        """Reads through the frames once, following the face.
+
+        Raises:
+            UserError: nothing readable, frames of several sizes, or no face.
+        """
+        pictures = Pictures.open(path)
+        shape = pictures.first().shape
+        track = follow(_same_size(pictures, shape), detector)
+        boxes = [face.box for face in track.faces if face is not None]
+        if detector is not None and not boxes:
+            raise UserError(f"{path}: no face found; use --faces none to take the centre square, or another video")
+        box = enlarged_square(hull(boxes), track.size) if boxes else centre_square(track.size)
+        return cls(pictures, box, size, len(track.times), _landmarks(track))
+
+    def frames(self) -> Iterator[Frame]:
+        """All frames, cut and resized, with their times."""
+        for frame in self.pictures.frames():
+            yield Frame(crop_and_resize(frame.pixels, self.box, self.size), frame.time)
+
+    def frame(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
+        """One cut frame."""
+        return next(f.pixels for i, f in enumerate(self.frames()) if i == index)
+
+
+def _landmarks(track: Track) -> tuple[Float32[np.ndarray, "68 2"] | None, ...]:
+    return tuple(None if face is None else face.landmarks for face in track.faces)
+
+
+def _same_size(pictures: Pictures, shape: tuple[int, ...]) -> Iterator[Frame]:
+    for frame in pictures.frames():
+        if frame.pixels.shape != shape:
+            raise UserError(
+                f"{pictures.path}: pictures of {shape[1]}x{shape[0]} and of {frame.pixels.shape[1]}x"
+                f"{frame.pixels.shape[0]}; all must have one size"
+            )
+        yield frame
