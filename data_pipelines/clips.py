@@ -65,10 +65,9 @@ class Clips:
 
     def frames(self, index: int, chosen: Sequence[int]) -> list[UInt8[np.ndarray, "h w 3"]]:
         """Some frames of a record, decoded, without unpacking the others. Raises UserError as `clips[i]`."""
-        tf_example: Any = importlib.import_module("tensorflow_datasets.proto.tf_example_pb2")
         raw = self._raw(index)
         try:
-            pictures = tf_example.Example.FromString(raw).features.feature["frames"].bytes_list.value
+            pictures = self._example.FromString(raw).features.feature["frames"].bytes_list.value
             return [simplejpeg.decode_jpeg(pictures[k], "RGB") for k in chosen]
         except Exception as error:
             raise self._unreadable(index, error) from error
@@ -77,7 +76,11 @@ class Clips:
         return f"Clips({self.directory}, {self.split}: {len(self)} clips, {len(self.identities)} identities)"
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "_source"}
+        return {name: value for name, value in self.__dict__.items() if name not in ("_source", "_example")}
+
+    @cached_property
+    def _example(self) -> Any:
+        return importlib.import_module("tensorflow_datasets.proto").tf_example_pb2.Example
 
     @cached_property
     def _source(self) -> Any:

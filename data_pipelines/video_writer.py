@@ -17,6 +17,7 @@ from reenax.core.errors import UserError
 
 CLOCK = 90_000  # ticks per second: exact for all common frame rates
 CRF = "18"  # visually lossless
+AAC_RATES = (16_000, 22_050, 24_000, 32_000, 44_100, 48_000)  # other rates of sound are brought to 48 kHz
 
 
 class VideoWriter:
@@ -55,11 +56,9 @@ class VideoWriter:
         self._source = av.open(str(sound.absolute()), metadata_errors="ignore")
         if self._source.streams.audio:
             rate = self._source.streams.audio[0].codec_context.sample_rate
-            # AAC knows some rates only; others are brought to 48 kHz
-            self._audio = self._container.add_stream(
-                "aac", rate=rate if rate in (16000, 22050, 32000, 44100) else 48000
-            )
-            self._audio.codec_context.layout = "stereo" if self._source.streams.audio[0].channels > 1 else "mono"
+            layout = "stereo" if self._source.streams.audio[0].channels > 1 else "mono"
+            rate = rate if rate in AAC_RATES else 48_000
+            self._audio = self._container.add_stream("aac", rate=rate, layout=layout)
 
     @property
     def has_sound(self) -> bool:
