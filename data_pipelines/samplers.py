@@ -1,7 +1,7 @@
 """What one training example is: which frames of which clip, and how they are changed."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -41,6 +41,7 @@ class Pair:
     flip: bool = False
     jitter: Mapping[str, float] | None = None
     resize: tuple[float, float] | None = None
+    _items: list[list[int]] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         members: dict[str, list[int]] = {}
@@ -50,10 +51,10 @@ class Pair:
         object.__setattr__(self, "_items", items)
 
     def __len__(self) -> int:
-        return len(self._items)  # type: ignore[attr-defined]
+        return len(self._items)
 
     def __call__(self, index: int, rng: np.random.Generator) -> Example:
-        choices = self._items[index]  # type: ignore[attr-defined]
+        choices = self._items[index]
         # All draws are made whether they are used or not: switching one change off leaves the others as they were.
         clip = choices[int(rng.integers(len(choices)))]
         pair = sorted(rng.integers(self.clips.lengths[clip], size=2).tolist())

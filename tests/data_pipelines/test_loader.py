@@ -1,0 +1,201 @@
+"""Batches: the same for any number of threads, workers, processes and restarts; draws as the paper's code."""
+
+import itertools
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from data_pipelines import loader, transforms
+from data_pipelines.samplers import Pair
+from reenax.core.errors import UserError
+from tests.data_pipelines.conftest import SIZE
+
+JITTER = {"brightness": 0.1, "contrast": 0.1, "saturation": 0.1, "hue": 0.1}
+CONFIG = {"by_identity": True, "swap": True, "flip": True, "jitter": JITTER, "resize": (0.9, 1.1), "size": SIZE}
+
+
+def take(clips: loader.Clips, count: int, config: dict | None = None, **changes) -> dict[str, np.ndarray]:
+    """`count` batches, stacked."""
+    options = {"batch_size": 4, "seed": 7, "threads": 0, **changes}
+    with loader.batches(clips, CONFIG if config is None else config, **options) as batches:
+        taken = list(itertools.islice(batches, count))
+    return {name: np.stack([batch[name] for batch in taken]) for name in taken[0]}
+
+
+@pytest.fixture(scope="module")
+def clips(dataset: Path) -> loader.Clips:
+    return loader.open_clips(dataset, "train")
+
+
+@pytest.fixture(scope="module")
+def reference(clips: loader.Clips) -> dict[str, np.ndarray]:
+    return take(clips, 12)
+
+
+def test_batches_are_pictures(reference: dict[str, np.ndarray]) -> None:
+    assert set(reference) == {"source", "driving"}
+    for pictures in reference.values():
+        assert pictures.shape == (12, 4, SIZE, SIZE, 3)
+        assert pictures.dtype == np.uint8
+
+
+@pytest.mark.parametrize("threads", [1, 4])
+def test_threads_change_nothing(clips: loader.Clips, reference: dict[str, np.ndarray], threads: int) -> None:
+    for name, pictures in take(clips, 12, threads=threads).items():
+        np.testing.assert_array_equal(pictures, reference[name])
+
+
+@pytest.mark.parametrize(("workers", "start"), [(1, 0), (2, 3)])
+def test_workers_change_nothing(
+    clips: loader.Clips, reference: dict[str, np.ndarray], workers: int, start: int
+) -> None:
+    for name, pictures in take(clips, 6, workers=workers, start=start).items():
+        np.testing.assert_array_equal(pictures, reference[name][start : start + 6])
+
+
+@pytest.mark.parametrize("count", [1, 2, 4])
+def test_processes_share_the_batch(clips: loader.Clips, reference: dict[str, np.ndarray], count: int) -> None:
+    parts = [take(clips, 6, process=(index, count)) for index in range(count)]
+    for name, pictures in reference.items():
+        whole = np.stack([part[name] for part in parts], axis=2)  # steps, place, process
+        np.testing.assert_array_equal(whole.reshape(pictures[:6].shape), pictures[:6])
+
+
+@settings(max_examples=15, deadline=None)
+@given(start=st.integers(0, 11), processes=st.sampled_from([1, 2]))
+def test_resume_from_any_step(
+    clips: loader.Clips, reference: dict[str, np.ndarray], start: int, processes: int
+) -> None:
+    resumed = take(clips, 1, start=start, process=(processes - 1, processes))
+    for name, pictures in resumed.items():
+        np.testing.assert_array_equal(pictures[0], reference[name][start, processes - 1 :: processes])
+
+
+def test_resume_far_away_is_quick(clips: loader.Clips) -> None:
+    near, far = take(clips, 1), take(clips, 1, start=2**30)
+    assert (near["source"] != far["source"]).any()
+
+
+def test_another_seed_gives_other_batches(clips: loader.Clips, reference: dict[str, np.ndarray]) -> None:
+    assert (take(clips, 12, seed=8)["source"] != reference["source"]).any()
+
+
+def test_every_epoch_has_every_item_once_in_a_new_order(clips: loader.Clips) -> None:
+    assert loader.items_per_epoch(clips, {}) == 6
+    assert loader.items_per_epoch(clips, {"by_identity": True}) == 3
+    numbers = np.round((take(clips, 10, {}, batch_size=6)["source"][..., 0].mean((2, 3)) - 10) / 20)
+    assert all(sorted(epoch) == list(range(6)) for epoch in numbers)
+    assert len({tuple(epoch) for epoch in numbers}) > 5
+
+
+def test_draws_of_pairs(clips: loader.Clips) -> None:
+    rng = np.random.default_rng(0)
+    counts: Counter[str] = Counter()
+    plain, changed = Pair(clips), Pair(clips, swap=True, flip=True)
+    frames = set()
+    for _ in range(400):
+        seed = rng.integers(2**32)
+        first = plain(3, np.random.default_rng(seed))
+        source, driving = (int(first[name][..., 2].mean().round() / 12 + 0.5) for name in ("source", "driving"))
+        assert source <= driving
+        frames.add((source, driving))
+        second = changed(3, np.random.default_rng(seed))
+        mirrored = second["source"][0, 0, 1] < 128
+        same = np.array_equal(second["source"], first["driving"]) and np.array_equal(second["driving"], first["source"])
+        counts["mirrored" if mirrored else "swapped" if same and source != driving else "left"] += 1
+        if mirrored:
+            np.testing.assert_array_equal(second["source"], first["source"][:, ::-1])
+    assert {index for pair in frames for index in pair} == set(range(12))
+    assert any(source == driving for source, driving in frames)  # with replacement
+    assert 0.18 < counts["mirrored"] / 400 < 0.32
+    assert 0.36 < counts["swapped"] / 400 < 0.54
+
+
+def test_identity_sampling_draws_among_the_clips(clips: loader.Clips) -> None:
+    sampler = Pair(clips, by_identity=True)
+    seen = {int(sampler(2, np.random.default_rng(k))["source"][0, -1, 0]) // 20 for k in range(60)}
+    assert seen == {3, 4, 5}  # the clips of cleo
+
+
+def test_jitter_is_the_same_for_both_and_bounded() -> None:
+    rng = np.random.default_rng(1)
+    picture = rng.integers(60, 180, (SIZE, SIZE, 3)).astype(np.uint8)
+    for _ in range(20):
+        first, second = transforms.colour_jitter([picture, picture], JITTER, rng)
+        np.testing.assert_array_equal(first, second)
+    for name in JITTER:
+        changed = transforms.colour_jitter([picture], {name: 0.3}, rng)[0].astype(float)
+        assert np.abs(changed - picture).max() > 1
+        if name == "brightness":
+            ratio = changed.mean() / picture.mean()
+            np.testing.assert_allclose(changed, picture * ratio, atol=1.5)
+        if name == "contrast":
+            assert abs(changed.mean() - picture.mean()) < 6
+        if name == "hue":
+            np.testing.assert_allclose(changed.max(-1), picture.max(-1), atol=2)
+            np.testing.assert_allclose(changed.min(-1), picture.min(-1), atol=4)
+    np.testing.assert_array_equal(transforms.colour_jitter([picture], {}, rng)[0], picture)
+
+
+@pytest.mark.parametrize("scales", [(1.0, 1.0), (0.5, 0.5), (1.5, 1.5)])
+def test_resize_keeps_the_size(scales: tuple[float, float]) -> None:
+    rng = np.random.default_rng(1)
+    picture = np.zeros((SIZE, SIZE, 3), np.uint8)
+    picture[4:12, 4:12] = 255
+    for _ in range(5):
+        resized = transforms.resize_and_crop([picture, picture], scales, rng)
+        assert resized[0].shape == picture.shape
+        np.testing.assert_array_equal(resized[0], resized[1])
+        if scales[0] == 1:
+            np.testing.assert_array_equal(resized[0], picture)
+        if scales[0] == 0.5:
+            assert abs((resized[0] > 127).sum() / 3 - 16) <= 8
+
+
+@pytest.mark.parametrize(
+    ("config", "options", "words"),
+    [
+        ({"colour": 1}, {}, "data.colour: no such key"),
+        ({"sampler": "triple"}, {}, "data.sampler 'triple'"),
+        ({"size": 256}, {}, "prepare the videos with --size 256"),
+        ({"jitter": {"hue": 0.7}}, {}, "data.jitter.hue=0.7"),
+        ({"jitter": {"gamma": 0.1}}, {}, "data.jitter.gamma"),
+        ({"resize": (1.1, 0.9)}, {}, "data.resize"),
+        ({}, {"process": (0, 3)}, "cannot be shared by 3 processes"),
+        ({}, {"seed": -1}, "seed -1"),
+        ({}, {"workers": -1}, "workers -1"),
+    ],
+)
+def test_wrong_configs_are_one_line(clips: loader.Clips, config: dict, options: dict, words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        loader.batches(clips, config, **{"batch_size": 4, "seed": 0, **options})
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_damaged_record_is_named(dataset: Path, tmp_path: Path, workers: int) -> None:
+    copy = tmp_path / "damaged"
+    shutil.copytree(dataset, copy)
+    (path,) = copy.glob("*train.array_record*")
+    content = bytearray(path.read_bytes())
+    jpeg = loader.open_clips(copy, "train")[3]["frames"][5]
+    at = content.find(jpeg[:400])
+    if at < 0:  # compressed: damage the whole data area
+        at = len(content) // 2
+    for offset in range(-8, 8):
+        content[at + offset] ^= 0xFF
+    path.write_bytes(bytes(content))
+    with pytest.raises(UserError, match=r"damaged, split train: record \d+ \(\w+\.mp4/\d+\) is damaged"):
+        take(loader.open_clips(copy, "train"), 20, workers=workers)
+
+
+def test_a_missing_file_is_named(dataset: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "broken"
+    shutil.copytree(dataset, copy)
+    next(copy.glob("*train.array_record*")).unlink()
+    with pytest.raises(UserError, match="broken, split train"):
+        take(loader.open_clips(copy, "train"), 1)
