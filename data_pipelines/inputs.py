@@ -48,7 +48,7 @@ def find_videos(inputs: Sequence[Path]) -> tuple[list[Video], list[Skipped]]:
     seen: set[Path] = set()
     for given in inputs:
         given = Path(given)
-        if not given.exists():
+        if not os.path.exists(given):  # unlike Path.exists, False for whatever cannot be looked at
             raise UserError(f"{given}: no such file or folder; name videos or folders of videos")
         for path in _walk(given) if given.is_dir() else [given]:
             real = path.resolve()

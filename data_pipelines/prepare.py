@@ -56,8 +56,6 @@ class _Plan(NamedTuple):
 
     tasks: list[Task]
     known: dict[str, Any]
-    kept: set[str]
-    """Names of known sources whose clips are in the dataset that is there."""
     contents: dict[str, str]
     skipped: list[Skipped]
 
@@ -169,11 +167,8 @@ def _agree(out: Path, settings: Mapping[str, Any]) -> None:
 
 
 def _plan(out: Path, found: Sequence[Video], settings: Settings) -> _Plan:
-    known: dict[str, Any] = {}
-    with contextlib.suppress(FileNotFoundError):
-        known = json.loads((out / building.SOURCES_FILE).read_text("utf-8"))
+    known = _known_sources(out / building.SOURCES_FILE)
     owner = {about["content"]: name for name, about in known.items()}
-    kept = {name for name, about in known.items() if "clips" in about}
     tasks, contents, skipped = [], {}, []
     for video in found:
         try:
@@ -198,7 +193,19 @@ def _plan(out: Path, found: Sequence[Video], settings: Settings) -> _Plan:
             contents[video.name] = content
             key = xxhash.xxh3_128_hexdigest(f"{settings.text()}\n{video.name}\n{video.identity}\n{content}".encode())
             tasks.append(Task(video, out / building.WORK_FOLDER / "clips" / key))
-    return _Plan(tasks, known, kept, contents, skipped)
+    return _Plan(tasks, known, contents, skipped)
+
+
+def _known_sources(path: Path) -> dict[str, Any]:
+    try:
+        known = json.loads(path.read_text("utf-8"))
+        if all(about["content"] for about in known.values()):
+            return known
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        pass
+    raise UserError(f"{path}: damaged; choose another --out, or delete the folder and prepare it again")
 
 
 def _cut(out: Path, plan: _Plan, settings: Settings, workers: int, progress: bool) -> list[tuple[Task, Outcome]]:
