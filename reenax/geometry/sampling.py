@@ -166,12 +166,20 @@ def resize_bilinear(image: Float[Array, "b h w c"], size: tuple[int, int]) -> Fl
     return _separable(image, _bilinear_matrix(image.shape[1], size[0]), _bilinear_matrix(image.shape[2], size[1]))
 
 
-def _antialias_matrix(size: int, step: int) -> Float[np.ndarray, "out {size}"]:
-    """A Gaussian of sigma (step - 1) / 2, cut at four sigmas and normalised, around every step-th pixel."""
+def antialias_taps(step: int) -> Float[np.ndarray, " n"]:
+    """The Gaussian of :func:`antialias_downsample` along one axis: sigma (step - 1) / 2, cut at four sigmas, sum 1."""
     sigma = (step - 1) / 2
+    if not sigma:
+        return np.ones(1)
     radius = round(4 * sigma)
     taps = np.exp(-(np.arange(-radius, radius + 1) ** 2) / (2 * sigma**2))
-    taps /= taps.sum()
+    return taps / taps.sum()
+
+
+def _antialias_matrix(size: int, step: int) -> Float[np.ndarray, "out {size}"]:
+    """The Gaussian around every step-th pixel."""
+    taps = antialias_taps(step)
+    radius = taps.size // 2
     matrix = np.zeros((-(-size // step), size))
     for row in range(matrix.shape[0]):
         first = row * step - radius

@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
+import jax.numpy as jnp
 import numpy as np
 
 from reenax.core.errors import UserError
@@ -150,7 +151,7 @@ def to_variables(state: Mapping[str, np.ndarray], entries: Sequence[Entry], shap
             wrong.append(f"{entry.theirs} {list(state[entry.theirs].shape)} instead of {list(wanted)}")
         elif not np.isfinite(value).all():
             broken.append(entry.theirs)
-        _set(variables, entry.ours, value.astype(expected.dtype))
+        _set(variables, entry.ours, jnp.asarray(value, expected.dtype))
     problems = (("missing", missing), ("unknown", extra), ("of another shape", wrong), ("not finite", broken))
     found = [f"{len(names)} {what}: {listed(names)}" for what, names in problems if names]
     if found:
@@ -197,7 +198,7 @@ def _at(tree: Any, path: Sequence[str]) -> Any:
     return tree
 
 
-def _set(tree: dict[str, Any], path: Sequence[str], value: np.ndarray) -> None:
+def _set(tree: dict[str, Any], path: Sequence[str], value: Any) -> None:
     for key in path[:-1]:
         tree = tree.setdefault(key, {})
     tree[path[-1]] = value

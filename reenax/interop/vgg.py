@@ -33,7 +33,7 @@ def convert(checkpoint: Mapping[str, Any], arch: str) -> Collections:
     for another in CONVS:
         if another != arch and _convolutions(another) == weights:
             raise UserError(f"the file is torchvision's {another}, and {arch} is asked for")
-    shapes = {"vgg": jax.eval_shape(frozen_vgg((names[-2],), arch).init, jax.random.key(0))}
+    shapes = {"vgg": jax.eval_shape(frozen_vgg(arch).init, jax.random.key(0))}
 
     def name(path: tuple[str, ...]) -> str:
         return f"features.{names.index(path[2])}.{'weight' if path[3] == 'kernel' else 'bias'}"

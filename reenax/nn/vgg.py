@@ -88,14 +88,14 @@ def vgg_features(
     return features
 
 
-def frozen_vgg(taps: tuple[str, ...] = FIRST_OF_STAGE, arch: str = "vgg19") -> FrozenNetwork:
-    """A trunk as a frozen network of a method.
+def frozen_vgg(arch: str = "vgg19") -> FrozenNetwork:
+    """A whole trunk as a frozen network of a method.
 
     Its ``init`` gives the random features: He-normal kernels, zero biases. The documented variant is the draw of
     ``jax.random.key(0)``.
     """
 
     def init(rng: Key[Array, ""]) -> Collections:
-        return VGG(taps, arch).init(rng, jnp.zeros((1, 32, 32, 3)))
+        return VGG(layer_names(arch), arch).init(rng, jnp.zeros((1, 32, 32, 3)))
 
     return FrozenNetwork(kind=arch, init=init)

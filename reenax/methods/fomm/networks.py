@@ -103,9 +103,9 @@ class DiscriminatorParams:
     block_expansion: int = 32
     num_blocks: int = 4
     max_features: int = 512
-    sn: bool = False
+    sn: bool = True
     use_kp: bool = False
-    scales: tuple[float, ...] = (1,)
+    scales: tuple[float, ...] = (1.0,)
 
 
 def wide(x: Float[Array, "..."]) -> Float[Array, "..."]:

@@ -22,11 +22,14 @@ def compute(g: Golden, case: str) -> dict[str, Any]:
     variables = convert(g.network(arch), arch)
     a, b = (jnp.asarray(arrays[k], jnp.float32)[None] / 255 for k in ("in_a", "in_b"))
 
-    def five_taps(x, y, weights):
+    # the weights are arguments: XLA would spend long on folding constants
+    @jax.jit
+    def five_taps(variables, x, y, weights):
         features = vgg_features(variables, arch=arch)
         return perceptual_loss(features, x, y, dict(zip(FIRST_OF_STAGE, weights, strict=True)))
 
-    seen = jax.jit(vgg_features(variables, names, arch))(jnp.concatenate([a, b]))
+    even = (1.0,) * 5
+    seen = jax.jit(lambda v, x: vgg_features(v, names, arch)(x))(variables, jnp.concatenate([a, b]))
     maps_a = [np.asarray(seen[n][0]) for n in names]
     maps_b = [np.asarray(seen[n][1]) for n in names]
     out: dict[str, Any] = {
@@ -35,14 +38,13 @@ def compute(g: Golden, case: str) -> dict[str, Any]:
         "mse_ab": np.array([((x - y) ** 2).mean() for x, y in zip(maps_a, maps_b, strict=True)]),
     }
     out |= {f"out_{n}": m[..., :4].transpose(2, 0, 1) for n, m in zip(names, maps_a, strict=True)}
-    total, grad = jax.jit(jax.value_and_grad(lambda x: five_taps(x, b, (1.0,) * 5)))(a)
+    total, grad = jax.jit(jax.value_and_grad(five_taps, argnums=1))(variables, a, b, even)
     out["loss_relu1_to_5_sum"] = out["loss_for_grad"] = total
     out["loss_relu1_to_5_mean"] = total / 5
-    out["loss_pix2pixhd"] = five_taps(a, b, (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1))
+    out["loss_pix2pixhd"] = five_taps(variables, a, b, (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1.0))
     sizes = [(a.shape[1] // s, a.shape[2] // s) for s in (1, 2, 4)]
-    out["loss_scales_plain_resize"] = np.array(
-        [five_taps(resize_bilinear(a, s), resize_bilinear(b, s), (1.0,) * 5) for s in sizes]
-    )
+    pairs = [(resize_bilinear(a, s), resize_bilinear(b, s)) for s in sizes]
+    out["loss_scales_plain_resize"] = np.array([five_taps(variables, x, y, even) for x, y in pairs])
     out["grad_a_norm"] = np.linalg.norm(np.asarray(grad))
     out["grad_a"] = np.asarray(grad)[0, ::8, ::8].transpose(2, 0, 1)
     return out

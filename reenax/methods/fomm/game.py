@@ -1,0 +1,267 @@
+"""How First Order Motion is trained: a forward pass, its losses, and the players in the published code's order."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Int, Key, PyTree
+
+from reenax.core.errors import UserError
+from reenax.core.rng import stream
+from reenax.core.types import Batch, LossOut, Player, Variables
+from reenax.core.updates import Gradient
+from reenax.geometry.tps import TPS, random_tps, transform_image, transform_jacobian, transform_points
+from reenax.losses.adversarial import feature_matching_loss, lsgan_discriminator_loss, lsgan_generator_loss
+from reenax.losses.equivariance import equivariance_jacobian_loss, equivariance_value_loss
+from reenax.losses.perceptual import image_pyramid, pyramid_perceptual_loss
+from reenax.losses.reconstruction import pyramid_gradient_loss, pyramid_l1_loss, ssim_loss
+from reenax.methods.fomm.networks import Discriminator, Generated, Generator, Judged, KeypointDetector, Keypoints, wide
+from reenax.nn.vgg import FIRST_OF_STAGE, vgg_features
+
+MOVED_TOGETHER = ("generator", "kp_detector")  # by one backward pass, each with its own optimiser
+
+
+@dataclasses.dataclass(frozen=True)
+class TransformParams:
+    """The random warp of the equivariance losses: see `reenax.geometry.tps.random_tps`."""
+
+    sigma_affine: float = 0.05
+    sigma_tps: float = 0.005
+    points: int = 5
+
+
+@dataclasses.dataclass(frozen=True)
+class LossParams:
+    """Weights of the losses; a weight of 0 leaves the term out.
+
+    Attributes:
+        scales: of the image pyramid of the reconstruction losses.
+        perceptual: one weight per VGG-19 layer (relu1_1 .. relu5_1); all 0: no VGG-19 is needed.
+        generator_gan: with 0 neither this term nor feature matching is computed, and no discriminator trained.
+        discriminator_gan: of the discriminator's own loss.
+        feature_matching: one weight per discriminator block.
+        equivariance_value, equivariance_jacobian: of the keypoints and of their frames.
+        l1, gradient, ssim: of reconstruction losses without a pretrained network. Not published: for small models.
+        deformed: share of those three that is asked of the source as it is warped, before anything is painted.
+    """
+
+    scales: tuple[float, ...] = (1.0, 0.5, 0.25, 0.125)
+    perceptual: tuple[float, ...] = (10.0, 10.0, 10.0, 10.0, 10.0)
+    generator_gan: float = 0.0
+    discriminator_gan: float = 1.0
+    feature_matching: tuple[float, ...] = (10.0, 10.0, 10.0, 10.0)
+    equivariance_value: float = 10.0
+    equivariance_jacobian: float = 10.0
+    l1: float = 0.0
+    gradient: float = 0.0
+    ssim: float = 0.0
+    deformed: float = 0.0
+
+
+class Forward(NamedTuple):
+    """One training forward pass.
+
+    Attributes:
+        kp_source, kp_driving: keypoints of both frames.
+        transformed: the driving frame under the random warp.
+        kp_transformed: its keypoints.
+        generated: what the generator made.
+        mutated: network -> moved running statistics.
+    """
+
+    kp_source: Keypoints
+    kp_driving: Keypoints
+    transformed: Float[Array, "b h w 3"]
+    kp_transformed: Keypoints
+    generated: Generated
+    mutated: Mapping[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Game:
+    """The networks with their losses.
+
+    Attributes:
+        kp_detector, generator, discriminator: the networks.
+        losses: weights.
+        transform: the random warp.
+        dtype: compute type of the perceptual network.
+        remat: whether the perceptual network's activations are computed again in the backward pass.
+    """
+
+    kp_detector: KeypointDetector
+    generator: Generator
+    discriminator: Discriminator
+    losses: LossParams
+    transform: TransformParams
+    dtype: Any
+    remat: bool
+
+    @property
+    def adversarial(self) -> bool:
+        return self.losses.generator_gan > 0
+
+    def forward(
+        self,
+        variables: Variables,
+        source: Float[Array, "b h w 3"],
+        driving: Float[Array, "b h w 3"],
+        tps: TPS,
+    ) -> Forward:
+        """Pictures in [0, 1] through detector and generator in training mode.
+
+        The detector sees source, driving and transformed frame in this order, and its running statistics move thrice.
+        """
+        transformed = transform_image(tps, driving, align_corners=self.generator.align_corners)
+        detector, found = variables["kp_detector"], []
+        for picture in (source, driving, transformed):
+            keypoints, moved = self.kp_detector.apply(detector, picture, train=True, mutable=["batch_stats"])
+            detector = {**detector, **moved}
+            found.append(keypoints)
+        generated, moved = self.generator.apply(
+            variables["generator"], source, found[0], found[1], train=True, mutable=["batch_stats"]
+        )
+        mutated = {"kp_detector": {"batch_stats": detector["batch_stats"]}, "generator": dict(moved)}
+        return Forward(found[0], found[1], transformed, found[2], generated, mutated)  # pyright: ignore[reportArgumentType]
+
+    def reconstruction_terms(
+        self, variables: Variables, generated: Generated, driving: Float[Array, "b h w 3"]
+    ) -> dict[str, Float[Array, ""]]:
+        """The weighted terms that compare the prediction with the driving frame."""
+        w, terms = self.losses, {}
+        prediction, deformed = wide(generated.prediction), wide(generated.deformed)
+        if any(w.perceptual):
+            features = vgg_features(variables["vgg19"], dtype=self.dtype)
+            features = jax.checkpoint(features) if self.remat else features
+            weights: dict[str, float] = dict(zip(FIRST_OF_STAGE, w.perceptual, strict=True))
+            terms["perceptual"] = pyramid_perceptual_loss(features, prediction, driving, weights, w.scales)
+        pairs = [(1 - w.deformed, prediction), (w.deformed, deformed)]
+        pairs = [(share, picture) for share, picture in pairs if share]
+        if w.l1:
+            terms["l1"] = w.l1 * sum(s * pyramid_l1_loss(x, driving, w.scales) for s, x in pairs)
+        if w.gradient:
+            terms["gradient"] = w.gradient * sum(s * pyramid_gradient_loss(x, driving, w.scales) for s, x in pairs)
+        if w.ssim:
+            terms["ssim"] = w.ssim * sum(s * ssim_loss(x, driving) for s, x in pairs)
+        return terms
+
+    def equivariance_terms(self, forward: Forward, tps: TPS) -> dict[str, Float[Array, ""]]:
+        """The weighted terms that ask the detector to follow a known warp; nothing is detached in them."""
+        w, terms = self.losses, {}
+        driving, transformed = forward.kp_driving, forward.kp_transformed
+        if w.equivariance_value:
+            moved = transform_points(tps, transformed.value)
+            terms["equivariance_value"] = w.equivariance_value * equivariance_value_loss(driving.value, moved)
+        if w.equivariance_jacobian and driving.jacobian is not None and transformed.jacobian is not None:
+            slope = transform_jacobian(tps, transformed.value)
+            loss = equivariance_jacobian_loss(driving.jacobian, slope, transformed.jacobian)
+            terms["equivariance_jacobian"] = w.equivariance_jacobian * loss
+        return terms
+
+    def judge(
+        self,
+        variables: Variables,
+        prediction: Float[Array, "b h w 3"],
+        driving: Float[Array, "b h w 3"],
+        keypoints: Float[Array, "b k 2"],
+    ) -> tuple[list[Judged], list[Judged], dict[str, Any]]:
+        """Verdicts on the made and on the real picture, in this order, and the moved spectral vectors."""
+        current, verdicts = variables["discriminator"], []
+        for picture in (prediction, driving):
+            pyramid = image_pyramid(picture, self.discriminator.params.scales)
+            verdict, moved = self.discriminator.apply(current, pyramid, keypoints, train=True, mutable=["spectral"])
+            current = {**current, **moved}
+            verdicts.append(verdict)
+        return verdicts[0], verdicts[1], {k: v for k, v in current.items() if k != "params"}
+
+    def adversarial_terms(
+        self, variables: Variables, forward: Forward, driving: Float[Array, "b h w 3"]
+    ) -> tuple[dict[str, Float[Array, ""]], dict[str, Any]]:
+        """The weighted terms by which generator and detector please the discriminator."""
+        keypoints = jax.lax.stop_gradient(forward.kp_driving.value)
+        fake, real, moved = self.judge(variables, wide(forward.generated.prediction), driving, keypoints)
+        terms = {"gen_gan": self.losses.generator_gan * lsgan_generator_loss([v.score for v in fake])}
+        if any(self.losses.feature_matching):
+            terms["feature_matching"] = feature_matching_loss(
+                [v.features for v in real], [v.features for v in fake], self.losses.feature_matching
+            )
+        return terms, moved
+
+    def generator_loss(
+        self, variables: Variables, batch: Batch, rng: Key[Array, ""], *, step: Int[Array, ""], shared: PyTree
+    ) -> LossOut:
+        """The loss of generator and keypoint detector; hands prediction and keypoints to the discriminator's move."""
+        source, driving = to_unit(batch["source"]), to_unit(batch["driving"])
+        t = self.transform
+        tps = random_tps(
+            stream(rng, "transform"),
+            driving.shape[0],
+            sigma_affine=t.sigma_affine,
+            sigma_tps=t.sigma_tps,
+            points=t.points,
+        )
+        return self.loss_under(variables, source, driving, tps)[0]
+
+    def loss_under(
+        self,
+        variables: Variables,
+        source: Float[Array, "b h w 3"],
+        driving: Float[Array, "b h w 3"],
+        tps: TPS,
+    ) -> tuple[LossOut, Forward]:
+        """The same for pictures in [0, 1] and a given warp, with the forward pass itself."""
+        forward = self.forward(variables, source, driving, tps)
+        terms = self.reconstruction_terms(variables, forward.generated, driving)
+        mutated = dict(forward.mutated)
+        if self.adversarial:
+            adversarial, moved = self.adversarial_terms(variables, forward, driving)
+            terms |= adversarial
+            mutated["discriminator"] = moved
+        terms |= self.equivariance_terms(forward, tps)
+        shared = {"prediction": wide(forward.generated.prediction), "keypoints": forward.kp_driving.value}
+        shared = jax.lax.stop_gradient(shared)
+        return LossOut(jnp.sum(jnp.stack(list(terms.values()))), terms, mutated, shared), forward
+
+    def discriminator_loss(
+        self, variables: Variables, batch: Batch, rng: Key[Array, ""], *, step: Int[Array, ""], shared: PyTree
+    ) -> LossOut:
+        """The discriminator's loss on the prediction and keypoints from before the generator's move."""
+        driving = to_unit(batch["driving"])
+        fake, real, moved = self.judge(variables, shared["prediction"], driving, shared["keypoints"])
+        loss = lsgan_discriminator_loss([v.score for v in real], [v.score for v in fake])
+        loss = self.losses.discriminator_gan * loss
+        return LossOut(loss, {"disc_gan": loss}, {"discriminator": moved})
+
+    def players(self, optim: Mapping[str, optax.GradientTransformation], accumulate: int) -> tuple[Player, ...]:
+        """Generator and detector by one backward pass, then the discriminator.
+
+        Raises:
+            UserError: an optimiser is missing.
+        """
+        wanted = (*MOVED_TOGETHER, "discriminator") if self.adversarial else MOVED_TOGETHER
+        for network in wanted:
+            if network not in optim:
+                raise UserError(f"config.optim.{network} is missing; fomm needs {', '.join(wanted)}")
+        tx = optax.partition({n: optim[n] for n in MOVED_TOGETHER}, {n: n for n in MOVED_TOGETHER})
+        # The discriminator's spectral vectors also move when it judges for the generator.
+        persists = wanted
+        generator = Player(
+            "generator", MOVED_TOGETHER, Gradient(self.generator_loss, tx, accumulate), persists=persists
+        )
+        if not self.adversarial:
+            return (generator,)
+        tx = optim["discriminator"]
+        return generator, Player("discriminator", ("discriminator",), Gradient(self.discriminator_loss, tx, accumulate))
+
+
+def to_unit(picture: Float[Array, "b h w 3"]) -> Float[Array, "b h w 3"]:
+    """From [-1, 1] to [0, 1], the range of this paper's networks."""
+    return (picture + 1) / 2
+
+
+def from_unit(picture: Float[Array, "b h w 3"]) -> Float[Array, "b h w 3"]:
+    """From [0, 1] to [-1, 1]."""
+    return 2 * picture - 1
