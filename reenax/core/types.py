@@ -176,7 +176,10 @@ class Method(Protocol):
         ...
 
     def preview(self, variables: Variables, batch: Batch) -> Mapping[str, Float[Array, "b h w 3"]]:
-        """Named columns of a sample sheet, in evaluation mode, in [-1, 1]."""
+        """Named columns of a sample sheet, in evaluation mode, in [-1, 1].
+
+        "prediction" and "target" are among them: their difference is the validation error.
+        """
         ...
 
     def reenactor(
@@ -184,7 +187,8 @@ class Method(Protocol):
     ) -> Reenactor:
         """Encodes the source once; the function returned turns a batch of driving frames into pictures.
 
-        ``anchor`` is the driver's first frame where a mode transfers motion relative to it.
+        ``anchor`` is the driver's first frame where a mode transfers motion relative to it. Methods that video
+        drives take ``mode="relative"`` (the default) or ``"absolute"``.
         """
         ...
 

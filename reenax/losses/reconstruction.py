@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from reenax.losses.perceptual import image_pyramid
@@ -34,7 +35,7 @@ def ssim_loss(
 
     def local_mean(x: Array) -> Array:
         shape = (1, window, window, 1)
-        total = jax.lax.reduce_window(x, jnp.zeros((), x.dtype), jax.lax.add, shape, (1, 1, 1, 1), "VALID")
+        total = jax.lax.reduce_window(x, np.zeros((), x.dtype), jax.lax.add, shape, (1, 1, 1, 1), "VALID")
         return total / window**2
 
     mean_x, mean_y = local_mean(prediction), local_mean(target)

@@ -40,15 +40,28 @@ def override(config: Config, overrides: Sequence[str]) -> Config:
     Raises:
         UserError: an unknown key, or a value of another type.
     """
+    arguments = ["reenax", *overrides]
     values = flags.FlagValues()
-    config_flags.DEFINE_config_dict("config", config, flag_values=values)
+    for text in overrides:
+        _check_key(config, text)
     try:
-        values(["reenax", *overrides])
+        config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=arguments)
+        values(arguments)
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{' '.join(overrides)}: {' '.join(str(error).split())}") from error
     changed = values["config"].value
     assert changed is not None
     return changed
+
+
+def _check_key(config: Config, text: str) -> None:
+    """Refuses ``--config.a.b=VALUE`` when the config has no such key, and names those that it has."""
+    where, level = text.split("=")[0].removeprefix("--"), config
+    for part in where.split(".")[1:]:
+        if not hasattr(level, "keys") or part not in level:
+            keys = ", ".join(sorted(level.keys())) if hasattr(level, "keys") else "none"
+            raise UserError(f"{where} is no key of the config; at {part!r} the keys are: {keys}")
+        level = level[part]
 
 
 def _load(path: Path) -> ModuleType:

@@ -36,7 +36,7 @@ Config = Any
 """An ml_collections ConfigDict with the keys of `configs.common`. The class types its attributes as unions of all that
 a config may hold, which no type checker can use."""
 
-PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "tensorflow-datasets", "numpy", "reenax")
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "tensorflow-datasets", "numpy")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,7 +101,7 @@ def gather_facts(data: Path, digest: str) -> dict[str, Any]:
     """What else is needed to repeat a run: versions, revision, data, command and devices."""
     return {
         "command": sys.argv,
-        "packages": {p: importlib.metadata.version(p) for p in PACKAGES},
+        "packages": {"reenax": reenax.__version__} | {p: importlib.metadata.version(p) for p in PACKAGES},
         "python": platform.python_version(),
         "git_revision": _git_revision(),
         "data": str(Path(data).absolute()),
