@@ -30,7 +30,7 @@ from reenax.methods.fomm.networks import (
 from reenax.methods.fomm.reenact import movement_scale, relative_keypoints
 from reenax.nn.vgg import FIRST_OF_STAGE, vgg_features
 
-from ..golden import Golden, kind
+from ..golden import Golden
 
 Arrays = dict[str, Any]
 
@@ -184,11 +184,11 @@ def _evaluate(g: Golden, arrays: Arrays) -> Arrays:
     }
     out |= {f"stat_disc_feature_{i}": _statistics(f) for i, f in enumerate(verdict[0].features)}
     out |= _layers("stat_kp_", seen["intermediates"]) | _layers("stat_", layers["intermediates"])
-    moved = relative_keypoints(kp_source, kp_later, kp_driving)
-    out |= _keypoints("out_rel", moved)
+    out |= _keypoints("out_rel", relative_keypoints(kp_source, kp_later, kp_driving))
+    # the picture is of the motion with adapted scale
+    moved = relative_keypoints(kp_source, kp_later, kp_driving, movement_scale(kp_source, kp_driving))
+    out["out_rel_scaled_value"] = moved.value
     out["out_rel_prediction"] = _nchw(generate(generator, source, kp_source, moved)[0].prediction)
-    scale = movement_scale(kp_source, kp_driving)
-    out["out_rel_scaled_value"] = relative_keypoints(kp_source, kp_later, kp_driving, scale).value
     return out | {name: _subsampled(out, name) for name in arrays if re.search(r"_sub\d+", name)}
 
 
@@ -214,14 +214,14 @@ def _subsampled(out: Arrays, name: str) -> np.ndarray:
 
 
 def _train(g: Golden, arrays: Arrays) -> Arrays:
-    """Losses and outputs as a float32 run gives them, gradients and the step as one in float64."""
+    """Losses and outputs in float32, gradients and the step in float64, each as the case was made."""
     single = _step(g, arrays, jnp.float32)
     with jax.enable_x64(True):
-        double = _step(g, arrays, jnp.float64)
-    return {k: v if kind(k) in ("output", "loss", "stat") else double[k] for k, v in single.items()}
+        return {**_step(g, arrays, jnp.float64), **single}
 
 
 def _step(g: Golden, arrays: Arrays, dtype: Any) -> Arrays:
+    """A training step in float64, and the forward passes of one in float32."""
     training = g.config["train_params"]
     weights, t = dict(training["loss_weights"]), training["transform_params"]
     method = _method(
@@ -233,12 +233,6 @@ def _step(g: Golden, arrays: Arrays, dtype: Any) -> Arrays:
 
     def cast(tree: Any) -> Any:
         return jax.tree.map(lambda x: jnp.asarray(x, dtype), tree)
-
-    variables: Variables = cast(_variables(g, method))
-    trunk = cast(vgg.convert(g.network("vgg19"), "vgg19"))
-    source, driving = cast(arrays["in_source"]) / 255, cast(arrays["in_driving"]) / 255
-    tps = TPS(cast(arrays["in_transform_theta"]), cast(arrays["in_transform_control_params"])[:, 0])
-    entries = tensor_entries(variable_shapes(method))
 
     # Everything is an argument: XLA would spend minutes on folding constants.
     def generator_loss(params, variables, trunk, source, driving, tps):
@@ -253,30 +247,27 @@ def _step(g: Golden, arrays: Arrays, dtype: Any) -> Arrays:
         )
         return out.loss, out
 
-    owned = {n: variables[n]["params"] for n in ("generator", "kp_detector")}
-    generator_move = jax.jit(jax.value_and_grad(generator_loss, has_aux=True))
-    (_, (out, forward)), grads = generator_move(owned, variables, trunk, source, driving, tps)
-    current = {n: {**v, **out.mutated.get(n, {})} for n, v in variables.items()}
-    judged = {"discriminator": variables["discriminator"]["params"]}
-    discriminator_move = jax.jit(jax.value_and_grad(discriminator_loss, has_aux=True))
-    (_, disc), disc_grads = discriminator_move(judged, current, driving, out.shared)
-    current = {n: {**v, **disc.mutated.get(n, {})} for n, v in current.items()}
+    def moved(loss: Any, *arguments: Any) -> tuple[Any, Any]:
+        """What the loss returns beside its value, and its gradient in float64."""
+        if dtype == jnp.float32:
+            return jax.jit(loss)(*arguments)[1], None
+        (_, rest), grads = jax.jit(jax.value_and_grad(loss, has_aux=True))(*arguments)
+        return rest, grads
 
-    rates = {n: training[f"lr_{n}"] for n in variables}
-    optim = {n: optax.adam(rate, b1=0.5, b2=0.999, eps=1e-8) for n, rate in rates.items()}
-    after = dict(current)
-    for player, gradient in zip(method.players(optim), (grads, disc_grads), strict=True):
-        params = {n: variables[n]["params"] for n in player.owns}
-        tx: Any = player.update.tx  # pyright: ignore[reportAttributeAccessIssue]
-        updates, _ = tx.update(gradient, tx.init(params), params)
-        after |= {n: {**after[n], "params": p} for n, p in optax.apply_updates(params, updates).items()}  # pyright: ignore
+    variables: Variables = cast(_variables(g, method))
+    trunk = cast(vgg.convert(g.network("vgg19"), "vgg19"))
+    source, driving = cast(arrays["in_source"]) / 255, cast(arrays["in_driving"]) / 255
+    tps = TPS(cast(arrays["in_transform_theta"]), cast(arrays["in_transform_control_params"])[:, 0])
+    params = {n: v["params"] for n, v in variables.items()}
+    judged = {"discriminator": params.pop("discriminator")}
+    (out, forward), grads = moved(generator_loss, params, variables, trunk, source, driving, tps)
+    current = {n: {**v, **out.mutated.get(n, {})} for n, v in variables.items()}
+    disc, disc_grads = moved(discriminator_loss, judged, current, driving, out.shared)
+    if dtype == jnp.float64:
+        current = {n: {**v, **disc.mutated.get(n, {})} for n, v in current.items()}
+        return _after(g, method, current, {**grads, **disc_grads})
 
     computed: Arrays = {f"loss_{k}": v for k, v in {**out.metrics, **disc.metrics}.items()}
-    by_name = to_state({n: {"params": p} for n, p in {**grads, **disc_grads}.items()}, entries)
-    computed |= {f"grad_{k}": v for k, v in by_name.items()}
-    computed |= {f"after_{k}": v for k, v in to_state(after, entries).items()}
-    for name, order in g.manifest.get("gradnorm_order", {}).items():
-        computed[name] = np.array([np.linalg.norm(by_name[k]) for k in order])
     computed |= _keypoints("out_kp_source", forward.kp_source) | _keypoints("out_kp_driving", forward.kp_driving)
     computed |= _keypoints("out_transformed_kp", forward.kp_transformed)
     computed |= {
@@ -288,3 +279,30 @@ def _step(g: Golden, arrays: Arrays, dtype: Any) -> Arrays:
     features = jax.jit(lambda v, x: vgg_features(v)(x))(trunk, driving)
     computed |= {f"stat_vgg_driving_{n}": _statistics(features[n]) for n in FIRST_OF_STAGE}
     return computed | {n: _subsampled(computed, n) for n in arrays if re.search(r"_sub\d+", n)}
+
+
+def _after(g: Golden, method: FirstOrderMotion, variables: Variables, grads: Any) -> Arrays:
+    """Gradients by published names, and the variables after the optimisers' first step."""
+    training = g.config["train_params"]
+    rates = {n: training[f"lr_{n}"] for n in variables}
+    optim = {n: optax.adam(rate, b1=0.5, b2=0.999, eps=1e-8) for n, rate in rates.items()}
+
+    @jax.jit
+    def step(params, grads):
+        stepped: dict[str, Any] = {}
+        for player in method.players(optim):
+            mine, theirs = ({n: tree[n] for n in player.owns} for tree in (params, grads))
+            tx: Any = player.update.tx  # pyright: ignore[reportAttributeAccessIssue]
+            updates, _ = tx.update(theirs, tx.init(mine), mine)
+            stepped |= dict(optax.apply_updates(mine, updates))  # pyright: ignore[reportArgumentType, reportCallIssue]
+        return stepped
+
+    stepped = step({n: v["params"] for n, v in variables.items()}, grads)
+    after = {n: {**v, "params": stepped[n]} for n, v in variables.items()}
+    entries = tensor_entries(variable_shapes(method))
+    by_name = to_state({n: {"params": p} for n, p in grads.items()}, entries)
+    computed: Arrays = {f"grad_{k}": v for k, v in by_name.items()}
+    computed |= {f"after_{k}": v for k, v in to_state(after, entries).items()}
+    for name, order in g.manifest.get("gradnorm_order", {}).items():
+        computed[name] = np.array([np.linalg.norm(by_name[k]) for k in order])
+    return computed

@@ -1,5 +1,6 @@
 """The perceptual trunks: every tap, losses over taps, and a gradient into the picture."""
 
+import functools
 from typing import Any
 
 import jax
@@ -23,7 +24,7 @@ def compute(g: Golden, case: str) -> dict[str, Any]:
     a, b = (jnp.asarray(arrays[k], jnp.float32)[None] / 255 for k in ("in_a", "in_b"))
 
     # the weights are arguments: XLA would spend long on folding constants
-    @jax.jit
+    @functools.partial(jax.jit, static_argnums=3)
     def five_taps(variables, x, y, weights):
         features = vgg_features(variables, arch=arch)
         return perceptual_loss(features, x, y, dict(zip(FIRST_OF_STAGE, weights, strict=True)))
@@ -38,7 +39,7 @@ def compute(g: Golden, case: str) -> dict[str, Any]:
         "mse_ab": np.array([((x - y) ** 2).mean() for x, y in zip(maps_a, maps_b, strict=True)]),
     }
     out |= {f"out_{n}": m[..., :4].transpose(2, 0, 1) for n, m in zip(names, maps_a, strict=True)}
-    total, grad = jax.jit(jax.value_and_grad(five_taps, argnums=1))(variables, a, b, even)
+    total, grad = jax.value_and_grad(five_taps, argnums=1)(variables, a, b, even)
     out["loss_relu1_to_5_sum"] = out["loss_for_grad"] = total
     out["loss_relu1_to_5_mean"] = total / 5
     out["loss_pix2pixhd"] = five_taps(variables, a, b, (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1.0))
