@@ -1,0 +1,79 @@
+"""What every config has, with its defaults; a method's file changes values and adds its own keys.
+
+Any key can be changed from the command line: ``--config.batch_size=8``, ``--config.model.num_kp=15``.
+
+| key | meaning |
+|---|---|
+| method, model | the method's name and its hyper-parameters |
+| dtype, remat | what networks compute in ("float32" or "bfloat16"); whether activations are computed again, to save memory |
+| seed | everything random follows from it |
+| lr, optim | learning rate; per network or player: lr, schedule ("constant", "cosine", "milestones"), milestones (epochs), factor, warmup_steps, b1, b2, eps, weight_decay, clip |
+| batch_size, accumulate | examples per step over all devices; microbatches that a step is cut into |
+| steps, epochs, repeats | length of the training; steps=None: epochs x items of the dataset x repeats / batch_size |
+| data | sampler, size of the frames, by_identity, swap, flip, jitter (brightness, contrast, saturation, hue), resize (factors), threads, workers |
+| frozen | network -> folder of imported weights, or "random" for random features |
+| mesh | devices along "data" (-1: all) and "fsdp" |
+| wandb | mode ("disabled", "offline", "online") and project |
+| log_every, save_every, eval_every, sample_every | in steps; 0 for never |
+| keep_latest, keep_best | how many checkpoints stay |
+"""
+
+from ml_collections import ConfigDict, config_dict
+
+
+def base_config(method: str) -> ConfigDict:
+    """The skeleton of a config."""
+    config = ConfigDict()
+    config.method = method
+    config.model = ConfigDict()
+    config.dtype = "float32"
+    config.remat = False
+    config.seed = 0
+    config.lr = 2e-4
+    config.optim = ConfigDict()
+    config.batch_size = 32
+    config.accumulate = 1
+    config.steps = config_dict.placeholder(int)
+    config.epochs = 100
+    config.repeats = 1
+    config.data = ConfigDict(
+        {
+            "sampler": "pair",
+            "size": 256,
+            "by_identity": False,
+            "swap": False,
+            "flip": False,
+            "jitter": {"brightness": 0.0, "contrast": 0.0, "saturation": 0.0, "hue": 0.0},
+            "resize": (),
+            "threads": 16,
+            "workers": 0,
+        }
+    )
+    config.frozen = ConfigDict()
+    config.mesh = ConfigDict({"data": -1, "fsdp": 1})
+    config.wandb = ConfigDict({"mode": "disabled", "project": "reenax"})
+    config.log_every = 100
+    config.save_every = 2000
+    config.eval_every = 2000
+    config.sample_every = 2000
+    config.keep_latest = 2
+    config.keep_best = 1
+    return config
+
+
+def adam(
+    config: ConfigDict, schedule: str = "constant", milestones: tuple[int, ...] = (), b1: float = 0.9
+) -> ConfigDict:
+    """Settings of one Adam at the config's learning rate: changing ``lr`` changes them all."""
+    return ConfigDict(
+        {
+            "lr": config.get_ref("lr"),
+            "schedule": schedule,
+            "milestones": milestones,
+            "factor": 0.1,
+            "warmup_steps": 0,
+            "b1": b1,
+            "b2": 0.999,
+            "eps": 1e-8,
+        }
+    )
