@@ -2,28 +2,37 @@
 
 Any key can be changed from the command line: ``--config.batch_size=8``, ``--config.model.num_kp=15``.
 
-| key | meaning |
-|---|---|
-| method, model | the method's name and its hyper-parameters |
-| dtype, remat | what networks compute in ("float32" or "bfloat16"); whether activations are computed again, to save memory |
-| seed | everything random follows from it |
-| lr, optim | learning rate; per network or player: lr, schedule ("constant", "cosine", "milestones"), milestones (epochs), factor, warmup_steps, b1, b2, eps, weight_decay, clip |
-| batch_size, accumulate | examples per step over all devices; microbatches that a step is cut into |
-| steps, epochs, repeats | length of the training; steps=None: epochs x items of the dataset x repeats / batch_size |
-| data | sampler, size of the frames, by_identity, swap, flip, jitter (brightness, contrast, saturation, hue), resize (factors), threads, workers |
-| frozen | network -> folder of imported weights, or "random" for random features |
-| mesh | devices along "data" (-1: all) and "fsdp" |
-| wandb | mode ("disabled", "offline", "online") and project |
-| log_every, save_every, eval_every, sample_every | in steps; 0 for never |
-| keep_latest, keep_best | how many checkpoints stay |
+    method, model        the method's name and its hyper-parameters
+    dtype, remat         what networks compute in, "float32" or "bfloat16"; whether activations are computed again in
+                         the backward pass, to save memory
+    seed                 everything random follows from it
+    lr, optim            learning rate; per network or player: lr, schedule ("constant", "cosine", "milestones"),
+                         milestones (epochs), factor, warmup_steps, b1, b2, eps, weight_decay, clip
+    batch_size           examples per step, over all devices
+    accumulate           how many microbatches a step is cut into
+    steps                length of the training; None: epochs x items of the dataset x repeats / batch_size
+    epochs, repeats      see steps
+    data                 sampler, size of the frames, by_identity, swap, flip, jitter (brightness, contrast, saturation,
+                         hue), resize (two factors), threads, workers
+    frozen               network -> folder of imported weights, or "random" for random features
+    mesh                 devices along "data" (-1: all) and "fsdp"
+    wandb                mode ("disabled", "offline", "online") and project
+    log_every, save_every, eval_every, sample_every
+                         in steps; 0 for never
+    keep_latest, keep_best
+                         how many checkpoints stay
 """
+
+from typing import Any
 
 from ml_collections import ConfigDict, config_dict
 
+Config = Any  # a ConfigDict, whose attributes no type checker knows
 
-def base_config(method: str) -> ConfigDict:
+
+def base_config(method: str) -> Config:
     """The skeleton of a config."""
-    config = ConfigDict()
+    config: Config = ConfigDict()
     config.method = method
     config.model = ConfigDict()
     config.dtype = "float32"
@@ -61,9 +70,7 @@ def base_config(method: str) -> ConfigDict:
     return config
 
 
-def adam(
-    config: ConfigDict, schedule: str = "constant", milestones: tuple[int, ...] = (), b1: float = 0.9
-) -> ConfigDict:
+def adam(config: Config, schedule: str = "constant", milestones: tuple[int, ...] = (), b1: float = 0.9) -> Config:
     """Settings of one Adam at the config's learning rate: changing ``lr`` changes them all."""
     return ConfigDict(
         {

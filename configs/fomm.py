@@ -26,7 +26,7 @@ real64 learns 64x64 faces on two CPU cores within ten minutes; smoke is through 
 
 from ml_collections import ConfigDict
 
-from configs.common import adam, base_config
+from configs.common import Config, adam, base_config
 
 JITTER = {"brightness": 0.1, "contrast": 0.1, "saturation": 0.1, "hue": 0.1}
 HUE = {"brightness": 0.0, "contrast": 0.0, "saturation": 0.0}
@@ -43,7 +43,7 @@ def _published(
     use_kp: bool = False,
     jitter: dict[str, float] | None = None,
     by_identity: bool = False,
-) -> ConfigDict:
+) -> Config:
     """What the published 256x256 models share; the defaults are those that most of them have."""
     config = base_config("fomm")
     detector = {"block_expansion": 32, "num_blocks": 5, "max_features": 1024, "scale_factor": 0.25, "temperature": 0.1}
@@ -94,24 +94,24 @@ def _published(
     return config
 
 
-def vox256() -> ConfigDict:
+def vox256() -> Config:
     """VoxCeleb: no discriminator is trained, though the checkpoint has one."""
     return _published(batch_size=40, repeats=75, gan=0.0, sn=True, jitter=JITTER, by_identity=True)
 
 
-def vox_adv256() -> ConfigDict:
+def vox_adv256() -> Config:
     """VoxCeleb with a discriminator that sees keypoints."""
     return _published(
         batch_size=36, repeats=75, epochs=150, milestones=(), use_kp=True, jitter=JITTER, by_identity=True
     )
 
 
-def taichi256() -> ConfigDict:
+def taichi256() -> Config:
     """Tai-Chi-HD."""
     return _published(batch_size=30, repeats=150, gan=0.0, jitter=JITTER, by_identity=True)
 
 
-def taichi_adv256() -> ConfigDict:
+def taichi_adv256() -> Config:
     """Tai-Chi-HD with a discriminator; the keypoint detector stays as it was trained (learning rate 0)."""
     config = _published(
         batch_size=27, repeats=150, epochs=150, milestones=(), use_kp=True, jitter=JITTER, by_identity=True
@@ -120,17 +120,17 @@ def taichi_adv256() -> ConfigDict:
     return config
 
 
-def fashion256() -> ConfigDict:
+def fashion256() -> Config:
     """Fashion videos."""
     return _published(batch_size=27, repeats=50, jitter={**HUE, "hue": 0.1})
 
 
-def nemo256() -> ConfigDict:
+def nemo256() -> Config:
     """UvA-Nemo smiles."""
     return _published(batch_size=36, repeats=8, sn=True)
 
 
-def mgif256() -> ConfigDict:
+def mgif256() -> Config:
     """Moving cartoons: one map of frames for all keypoints."""
     config = _published(batch_size=36, repeats=25, sn=True, jitter={**HUE, "hue": 0.5})
     config.model.kp_detector.single_jacobian_map = True
@@ -138,12 +138,12 @@ def mgif256() -> ConfigDict:
     return config
 
 
-def bair256() -> ConfigDict:
+def bair256() -> Config:
     """BAIR robot arms."""
     return _published(batch_size=36, repeats=1, epochs=20, milestones=(12, 18), sn=True, jitter=JITTER)
 
 
-def _small() -> ConfigDict:
+def _small() -> Config:
     """What the 64x64 models share: no VGG-19, no discriminator, the warped source blended into the output."""
     config = base_config("fomm")
     config.model = ConfigDict(
@@ -197,7 +197,7 @@ def _small() -> ConfigDict:
     return config
 
 
-def real64() -> ConfigDict:
+def real64() -> Config:
     """Learns a handful of face clips within ten minutes on two CPU cores."""
     config = _small()
     config.steps = 1800
@@ -208,7 +208,7 @@ def real64() -> ConfigDict:
     return config
 
 
-def smoke() -> ConfigDict:
+def smoke() -> Config:
     """Everything once, in seconds."""
     config = _small()
     config.model.num_kp = 4
@@ -231,6 +231,6 @@ CONFIGS = (vox256, vox_adv256, taichi256, taichi_adv256, fashion256, nemo256, mg
 NAMES = tuple(config.__name__ for config in CONFIGS)
 
 
-def get_config(name: str) -> ConfigDict:
+def get_config(name: str) -> Config:
     """The config called ``name``, one of ``NAMES``."""
     return CONFIGS[NAMES.index(name)]()
