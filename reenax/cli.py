@@ -29,8 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     overrides, unknown = _split_overrides(rest) if options.command == "train" else ([], rest)
     if unknown:
         options.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr)
-    _logger().setLevel(logging.INFO)
+    _start_logging()
     return _run(lambda: options.run(options, overrides), options.debug)
 
 
@@ -47,21 +46,20 @@ def _split_overrides(rest: Sequence[str]) -> tuple[list[str], list[str]]:
     return overrides, unknown
 
 
-def _logger() -> logging.Logger:
-    """The project's logger, which prints bare lines."""
-    log = logging.getLogger("reenax")
-    if not log.handlers:
-        handler = logging.StreamHandler(sys.stderr)
-        handler.setFormatter(_LineFormatter())
-        log.addHandler(handler)
-        log.propagate = False
-    return log
+class _Lines(logging.Handler):
+    """Bare lines on the standard error of the moment; warnings say that they are."""
 
-
-class _LineFormatter(logging.Formatter):
-    def format(self, record: logging.LogRecord) -> str:
+    def emit(self, record: logging.LogRecord) -> None:
         prefix = "" if record.levelno < logging.WARNING else f"{record.levelname.lower()}: "
-        return prefix + record.getMessage()
+        print(prefix + record.getMessage(), file=sys.stderr)
+
+
+def _start_logging() -> None:
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr)
+    log = logging.getLogger("reenax")
+    log.setLevel(logging.INFO)
+    log.propagate = False
+    log.handlers = [_Lines()]
 
 
 def _run(command: Callable[[], int | None], debug: bool) -> int:
@@ -348,7 +346,6 @@ def _add_evaluate(commands: Any) -> None:
 def _evaluate(options: argparse.Namespace, _: list[str]) -> None:
     _compilation_cache()
     from data_pipelines.loader import open_clips
-
     from reenax.inference.evaluate import evaluate
     from reenax.train.runs import load_trained, write_json
 

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 
 @pytest.mark.parametrize("name", reenax.method_names())
 def test_a_method_is_one_hop_away_in_every_folder(name):
-    assert issubclass(reenax.load_method(name), Method)
+    assert Method in reenax.load_method(name).__mro__
     assert (ROOT / "configs" / f"{name}.py").is_file()
     assert (ROOT / "tests" / "methods" / f"test_{name}.py").is_file()
     assert importlib.import_module(f"reenax.interop.{name}").convert

@@ -54,7 +54,7 @@ def train(config: Config, data: Path, folder: Path, warm_start: Path | None = No
     method = make_method(config)
     clips = _open(method, config, data)
     config = _with_steps(config, loader.items_per_epoch(clips, config.data))
-    frozen = load_frozen(method, config.frozen, config.method)
+    frozen = load_frozen(method, config.frozen.to_dict(), config.method)
     started = None if warm_start is None else _warm_start(load_trained(warm_start), config.method)
     engine, example = _engine(config, method, clips, frozen, started)
     folder.mkdir(parents=True, exist_ok=True)
@@ -86,7 +86,7 @@ def resume(folder: Path, data: Path | None = None, overrides: Callable[[Config],
             f"{data} is not the dataset that {folder} was trained on (digest {clips.digest[:12]}, was "
             f"{facts['data_digest'][:12]}); give the original one with --data, or start a new run with --warm-start"
         )
-    frozen = load_frozen(method, config.frozen, config.method)
+    frozen = load_frozen(method, config.frozen.to_dict(), config.method)
     engine, example = _engine(config, method, clips, frozen, None)
     write_config(folder, config)
     _run(config, folder, clips, engine, example)
@@ -145,7 +145,7 @@ def _engine(
             f"config.batch_size={config.batch_size} is no multiple of config.accumulate={config.accumulate} x "
             f"{mesh.size} devices; change one of them, or config.mesh.data"
         )
-    players = method.players(make_optimisers(config.optim, config.steps, config.steps_per_epoch), config.accumulate)
+    players = method.players(make_optimisers(config.optim.to_dict(), config.steps, config.steps_per_epoch), config.accumulate)
     example = next(_batches(config, clips, 0, workers=0))
     engine = Engine.build(method, players, mesh, example, seed=config.seed, frozen=frozen, warm_start=warm_start)
     return engine, example
