@@ -19,7 +19,6 @@ Read it in this order: ``networks`` (the modules), ``game`` (losses and players)
 
 import dataclasses
 import functools
-import typing
 from collections.abc import Mapping
 from typing import Any
 
@@ -29,7 +28,6 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Key
 
-from reenax.core.config import from_mapping
 from reenax.core.rng import stream
 from reenax.core.types import Batch, Drive, FrozenNetwork, Method, Player, Reenactor, Source, Variables
 from reenax.geometry.heatmaps import gaussian_heatmap
@@ -76,15 +74,6 @@ class FirstOrderMotion(Method):
 
     drives = frozenset({"video"})
     fields = frozenset({"frames"})
-
-    def __post_init__(self) -> None:
-        # a config's nested mappings, when the class is called with them directly
-        hints = typing.get_type_hints(type(self))
-        for name in (field.name for field in dataclasses.fields(self)):
-            hint, value = hints[name], getattr(self, name)
-            if dataclasses.is_dataclass(hint) and not dataclasses.is_dataclass(value):
-                made = from_mapping(typing.cast(type, hint), dict(value), f"config.model.{name}")
-                object.__setattr__(self, name, made)
 
     @property
     def frozen(self) -> Mapping[str, FrozenNetwork]:  # pyright: ignore[reportIncompatibleVariableOverride]
