@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import json
 import os
+import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -105,7 +106,9 @@ def prepare(
             if "skipped" in sources.get(video.name, {})
         ]
         unchanged = not fresh and (out / DIGEST_FILE).is_file()
-        if not unchanged:
+        if unchanged:
+            shutil.rmtree(out / building.WORK_FOLDER, ignore_errors=True)  # of a run killed while cleaning up
+        else:
             _build(out, sources, parts, settings, test_share, skipped)
         about = describe(out)
     return PrepareReport(

@@ -4,10 +4,16 @@ Ratios are of medians of interleaved rounds in one run, so that a busy machine s
 """
 
 import argparse
+import io
 import statistics
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
+
+import numpy as np
+from PIL import Image
 
 
 def interleaved_medians(rounds: int, *runs: Callable[[], object]) -> list[float]:
@@ -76,6 +82,97 @@ def animate(size: int = 256, batch_size: int = 4, rounds: int = 7) -> float:
     return slow / quick
 
 
+def data(
+    folder: Path | None = None, size: int = 256, batch_size: int = 32, rounds: int = 7, batches_a_round: int = 6
+) -> dict[str, float]:
+    """Prints what feeding pairs costs: CPU time per frame and frames/s of one core, by the loader and by plain PIL.
+
+    The plain way reads the record through TFDS and decodes its two frames with Pillow, one after the other. Without
+    `folder` the clips are noise of the usual file size, 128 frames each. Returns milliseconds of the main process per
+    frame by row, medians over rounds; the rows without workers are interleaved.
+    """
+    from data_pipelines.loader import batches, open_clips
+
+    with tempfile.TemporaryDirectory() as made:
+        clips = open_clips(_noise_clips(Path(made), size) if folder is None else folder, "train")
+        print(f"{clips}, {clips.size}x{clips.size}, batches of {batch_size} pairs, medians of {rounds} rounds")
+        print(f"  {'':36}{'main ms/frame':>14}{'frames/s/core':>15}{'frames/s':>10}")
+        each = 2 * batch_size * batches_a_round
+        config = {"by_identity": True, "swap": True, "flip": True}
+        jitter = {"brightness": 0.1, "contrast": 0.1, "saturation": 0.1, "hue": 0.1}
+        common: Any = {"batch_size": batch_size, "seed": 0}
+
+        def show(name: str, wall: float, cpu: float, core: bool) -> float:
+            per_core = f"{1 / cpu:.0f}" if core else ""  # with workers the work is done in other processes
+            print(f"  {name:36}{1e3 * cpu:14.4f}{per_core:>15}{1 / wall:10.0f}")
+            return 1e3 * cpu
+
+        alone = {
+            "plain: TFDS record, PIL": (_plain_pairs(clips), each // 2),
+            "loader, no threads": (batches(clips, config, threads=0, **common), batches_a_round),
+            "loader, no threads, colour jitter": (
+                batches(clips, {**config, "jitter": jitter}, threads=0, **common),
+                batches_a_round,
+            ),
+        }
+        spent = _seconds_per_frame(list(alone.values()), rounds, each)
+        rows = {name: show(name, *seconds, core=True) for name, seconds in zip(alone, spent, strict=True)}
+        for workers in (1, 2):
+            with batches(clips, config, threads=2, workers=workers, **common) as fed:
+                ((wall, cpu),) = _seconds_per_frame([(fed, batches_a_round)], rounds, each)
+            rows[f"loader, {workers} workers"] = show(f"loader, {workers} workers", wall, cpu, core=False)
+    return rows
+
+
+def _seconds_per_frame(sources: list[tuple[Iterator[Any], int]], rounds: int, frames: int) -> list[tuple[float, float]]:
+    """Median wall and CPU seconds per frame of iterators, of each so many items a round, interleaved."""
+    seconds: list[list[tuple[float, float]]] = [[] for _ in sources]
+    for number in range(rounds + 1):
+        for (source, items), spent in zip(sources, seconds, strict=True):
+            wall, cpu = time.perf_counter(), time.process_time()
+            for _ in range(items):
+                next(source)
+            if number:  # the first warms up
+                spent.append(((time.perf_counter() - wall) / frames, (time.process_time() - cpu) / frames))
+    return [(statistics.median(w for w, _ in spent), statistics.median(c for _, c in spent)) for spent in seconds]
+
+
+def _plain_pairs(clips: Any) -> Iterator[Any]:
+    rng = np.random.default_rng(0)
+    while True:
+        record = clips[int(rng.integers(len(clips)))]
+        chosen = np.sort(rng.integers(len(record["frames"]), size=2))
+        yield [np.asarray(Image.open(io.BytesIO(record["frames"][k]))) for k in chosen]
+
+
+def _noise_clips(folder: Path, size: int, clips: int = 8, length: int = 128) -> Path:
+    """A dataset of smooth noise: about 30 kB a frame at 256x256, as pictures of people have."""
+    import simplejpeg
+
+    from data_pipelines import building, schema
+
+    def records() -> Iterator[dict[str, Any]]:
+        rng = np.random.default_rng(0)
+        for number in range(clips):
+            jpegs = []
+            for _ in range(length):
+                small = rng.integers(0, 256, (size // 8, size // 8, 3), dtype=np.uint8)
+                smooth = np.asarray(Image.fromarray(small).resize((size, size), Image.Resampling.BICUBIC), np.int16)
+                noisy = np.clip(smooth + rng.integers(-3, 4, smooth.shape), 0, 255).astype(np.uint8)
+                jpegs.append(simplejpeg.encode_jpeg(noisy, 95, "RGB", "444"))
+            yield {
+                "clip_id": f"{number}",
+                "identity": f"{number}",
+                "frames": jpegs,
+                "fps": np.float32(25),
+                "timestamps": np.arange(length) / 25,
+                "bbox": np.array([0, 0, size, size], np.float32),
+            }
+
+    building.build(folder, {"train": records}, {}, size, schema.REQUIRED)
+    return folder
+
+
 def main() -> None:
     """Runs the measurement that the command line names."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -84,8 +181,13 @@ def main() -> None:
     command.add_argument("--size", type=int, default=256)
     command.add_argument("--batch-size", type=int, default=4)
     command.add_argument("--rounds", type=int, default=7)
+    command = commands.add_parser("data", help="the loader against plain decoding")
+    command.add_argument("--data", dest="folder", type=Path, help="a prepared dataset (default: noise)")
+    command.add_argument("--size", type=int, default=256, help="of the noise")
+    command.add_argument("--batch-size", type=int, default=32)
+    command.add_argument("--rounds", type=int, default=7)
     options = vars(parser.parse_args())
-    {"animate": animate}[options.pop("command")](**options)
+    {"animate": animate, "data": data}[options.pop("command")](**options)
 
 
 if __name__ == "__main__":
