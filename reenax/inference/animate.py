@@ -1,6 +1,7 @@
 """`reenax animate`: a picture, a driving video, and out comes the picture moving."""
 
 import dataclasses
+import itertools
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -10,8 +11,6 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from scipy.ndimage import gaussian_filter
 
 from data_pipelines.faces import Box, FaceDetector, centre_square, crop_and_resize, enlarged_square
@@ -20,10 +19,11 @@ from data_pipelines.video_writer import VideoWriter, whole
 from reenax.core.errors import UserError
 from reenax.core.pictures import as_float
 from reenax.core.reenact import stream
-from reenax.core.types import Source, VideoDrive
+from reenax.core.types import Reenactor, Source, VideoDrive
 from reenax.geometry.hull import hull_area
 from reenax.inference import provenance
 from reenax.inference.driving import Driving, Pictures
+from reenax.inference.progress import tracked
 from reenax.train.runs import Trained
 
 BORDER = 0.08  # of the square's side: how far a pasted result fades into the source picture
@@ -57,6 +57,8 @@ class AnimateReport:
 class Portrait:
     """The source picture and the square of it that is animated."""
 
+    path: Path
+    kind: str
     picture: UInt8[np.ndarray, "h w 3"]
     box: Box
     crop: UInt8[np.ndarray, "s s 3"]
@@ -97,20 +99,38 @@ def animate(
     Raises:
         UserError: anything that the user can mend; nothing half-written is left.
     """
-    _check(trained, out, driving, best_frame, paste_back, compare, faces)
-    size = int(trained.config.data.size)
-    detector = FaceDetector() if faces == "dlib" else None
-    portrait = open_portrait(source, size, detector)
-    drive = Driving.open(driving, size, detector)
-    first = closest_frame(portrait, drive, source) if best_frame else 0
-    options: dict[str, Any] = {"mode": mode, "adapt_scale": adapt_scale}
-    run = trained.method.reenactor(
-        trained.variables,
-        Source(as_float(portrait.crop[None])),
-        anchor=VideoDrive(as_float(drive.frame(first)[None])),
-        **options,
-    )
-    began = time.perf_counter()
+    _check(trained, mode, best_frame, adapt_scale, paste_back, compare, faces)
+    _check_paths(source, driving, out)
+    with whole(out) as part:  # first of all, so that a bad place is known before the work
+        signer = provenance.open_signer() if credentials else None
+        detector = FaceDetector() if faces == "dlib" else None
+        size = int(trained.config.data.size)
+        portrait = open_portrait(source, size, detector)
+        drive = Driving.open(driving, size, detector)
+        first = closest_frame(portrait, drive) if best_frame else 0
+        options: dict[str, Any] = {"mode": mode} | ({"adapt_scale": True} if adapt_scale else {})
+        began = time.perf_counter()
+        run = trained.method.reenactor(
+            trained.variables,
+            Source(as_float(portrait.crop[None])),
+            anchor=VideoDrive(as_float(drive.frame(first)[None])),
+            **options,
+        )
+        shown = _shown(run, drive, Layout(portrait, paste_back, compare), batch_size)
+        unsigned = part.with_name(f".unsigned{part.name}") if signer else part
+        try:
+            has_sound = _write(tracked(shown, drive.count, "animating", "frames"), unsigned, drive)
+            if signer:
+                inputs = {"source": portrait.kind, "driving": drive.pictures.kind}
+                provenance.sign(signer, unsigned, part, out.name, trained.name, inputs)
+        finally:
+            if signer:
+                unsigned.unlink(missing_ok=True)
+    return AnimateReport(out, drive.count, time.perf_counter() - began, first, has_sound, credentials)
+
+
+def _shown(run: Reenactor, drive: Driving, layout: "Layout", batch_size: int) -> Iterator[Frame]:
+    """The frames to write; never more than two batches are in memory."""
     waiting: deque[Frame] = deque()
 
     def cut() -> Iterator[np.ndarray]:
@@ -118,33 +138,41 @@ def animate(
             waiting.append(frame)
             yield frame.pixels
 
-    def shown() -> Iterator[Frame]:
-        layout = Layout(portrait, paste_back, compare)
-        for made in _with_progress(stream(run, cut(), batch_size), drive.count):
-            frame = waiting.popleft()
-            yield Frame(layout.compose(made, frame.pixels), frame.time)
-
-    sound = drive.pictures.path if drive.pictures.kind == "video" else None
-    has_sound = _write(shown(), out, drive.pictures.fps, sound, credentials, trained.name, source, drive)
-    return AnimateReport(out, drive.count, time.perf_counter() - began, first, has_sound, credentials)
+    for made in stream(run, cut(), batch_size):
+        frame = waiting.popleft()
+        yield Frame(layout.compose(made, frame.pixels), frame.time)
 
 
 def _check(
-    trained: Trained, out: Path, driving: Path, best_frame: bool, paste_back: bool, compare: bool, faces: str
+    trained: Trained, mode: str, best_frame: bool, adapt_scale: bool, paste_back: bool, compare: bool, faces: str
 ) -> None:
+    """Refuses what cannot be done and options that would do nothing."""
     if "video" not in trained.method.drives:
         raise UserError(
             f"{trained.name} is not driven by video but by {', '.join(sorted(trained.method.drives))}; "
             f"`reenax methods` lists what drives each method"
         )
-    if out.suffix.lower() not in (".mp4", ".png"):
-        raise UserError(f"{out}: cannot write {out.suffix or 'a file without a suffix'}; name an .mp4 (or a .png)")
-    if out.exists() and any(out.samefile(p) for p in (driving,) if p.exists()):
-        raise UserError(f"{out} is the driving video itself; give --out another name")
+    if mode not in ("relative", "absolute"):
+        raise UserError(f'mode must be "relative" or "absolute", not {mode!r}')
+    if faces not in ("dlib", "none"):
+        raise UserError(f'faces must be "dlib" or "none", not {faces!r}')
+    for name, on in (("--best-frame", best_frame), ("--adapt-scale", adapt_scale)):
+        if on and mode == "absolute":
+            raise UserError(f"{name} is about relative motion and does nothing with --mode absolute; leave one out")
     if best_frame and faces == "none":
         raise UserError("--best-frame compares faces, and --faces none looks for none; leave one of them out")
     if paste_back and compare:
         raise UserError("--paste-back and --compare lay the result out in different ways; choose one")
+
+
+def _check_paths(source: Path, driving: Path, out: Path) -> None:
+    if out.suffix.lower() not in (".mp4", ".png"):
+        raise UserError(f"{out}: cannot write {out.suffix or 'a file without a suffix'}; name an .mp4 (or a .png)")
+    for path, role in ((source, "source"), (driving, "driving")):
+        if path.is_file() and out.exists() and out.samefile(path):
+            raise UserError(f"{out} is the {role} file itself; give --out another name")
+    if out.suffix.lower() == ".png" and len(list(itertools.islice(Pictures.open(driving).frames(), 2))) > 1:
+        raise UserError(f"{driving} has several frames, a .png holds one; give --out a name ending in .mp4")
 
 
 def open_portrait(path: Path, size: int, detector: FaceDetector | None) -> Portrait:
@@ -153,7 +181,8 @@ def open_portrait(path: Path, size: int, detector: FaceDetector | None) -> Portr
     Raises:
         UserError: nothing readable, or no face.
     """
-    picture = Pictures.open(path).first()
+    pictures = Pictures.open(path)
+    picture = pictures.first()
     shape = (picture.shape[0], picture.shape[1])
     if detector is None:
         box, landmarks = centre_square(shape), None
@@ -162,7 +191,7 @@ def open_portrait(path: Path, size: int, detector: FaceDetector | None) -> Portr
         if not found:
             raise UserError(f"{path}: no face found; use another picture, or --faces none to take the centre square")
         box, landmarks = enlarged_square(found[0].box, shape), found[0].landmarks.astype(np.float64)
-    return Portrait(picture, box, crop_and_resize(picture, box, size), landmarks)
+    return Portrait(path, pictures.kind, picture, box, crop_and_resize(picture, box, size), landmarks)
 
 
 def normalised(landmarks: Float[np.ndarray, "68 2"]) -> Float[np.ndarray, "68 2"]:
@@ -171,14 +200,14 @@ def normalised(landmarks: Float[np.ndarray, "68 2"]) -> Float[np.ndarray, "68 2"
     return centred / np.sqrt(hull_area(centred))
 
 
-def closest_frame(portrait: Portrait, drive: Driving, source: Path) -> int:
+def closest_frame(portrait: Portrait, drive: Driving) -> int:
     """The driving frame whose normalised landmarks are nearest to the source's.
 
     Raises:
         UserError: no landmarks in the source.
     """
     if portrait.landmarks is None:
-        raise UserError(f"{source}: no face to compare with; --best-frame needs one")
+        raise UserError(f"{portrait.path}: no face to compare with; --best-frame needs one")
     wanted = normalised(portrait.landmarks)
     distances = [
         np.inf if points is None else float(np.sum((normalised(points.astype(np.float64)) - wanted) ** 2))
@@ -199,7 +228,7 @@ class Layout:
     def __init__(self, portrait: Portrait, paste_back: bool, compare: bool):
         self._portrait, self._paste_back, self._compare = portrait, paste_back, compare
         if paste_back:
-            self._mask = soft_mask(round(portrait.box[2] - portrait.box[0]))
+            self._mask = soft_mask(portrait.box, (portrait.picture.shape[0], portrait.picture.shape[1]))
 
     def compose(
         self, made: UInt8[np.ndarray, "s s 3"], driving: UInt8[np.ndarray, "s s 3"]
@@ -212,15 +241,26 @@ class Layout:
         return made
 
 
-def soft_mask(side: int) -> Float[np.ndarray, "{side} {side}"]:
-    """1 in the middle, falling smoothly to 0 at the border."""
+def soft_mask(box: Box, shape: tuple[int, int]) -> Float[np.ndarray, "n n"]:
+    """How much of a made square is seen in a picture of (height, width): 1 in the middle, 0 at the square's border.
+
+    A border that is the picture's own border stays at 1, there is nothing to fade into.
+    """
+    height, width = shape
+    side = round(box[2] - box[0])
     border = max(1, round(BORDER * side))
-    mask = np.zeros((side, side))
-    mask[border : side - border, border : side - border] = 1.0
-    blurred = gaussian_filter(mask, border / 2.5)
-    edge = np.minimum(np.arange(side), np.arange(side)[::-1]) / border
-    ramp = np.clip(np.minimum(edge[:, None], edge[None, :]), 0, 1)
-    return np.minimum(blurred, ramp)  # exactly 0 at the border
+    inner = np.zeros((side + 2 * border, side + 2 * border))  # room for what lies beyond the picture's border
+    open_left, open_top, open_right, open_bottom = box[0] > 0, box[1] > 0, box[2] < width, box[3] < height
+    rows = slice(2 * border if open_top else 0, side if open_bottom else None)
+    columns = slice(2 * border if open_left else 0, side if open_right else None)
+    inner[rows, columns] = 1.0
+    soft = gaussian_filter(inner, border / 2.5, mode="nearest")[border:-border, border:-border]
+    steps = np.arange(side) / border
+    across, down = np.ones(side), np.ones(side)
+    for ramp, low, high in ((across, open_left, open_right), (down, open_top, open_bottom)):
+        np.minimum(ramp, steps if low else 1.0, out=ramp)
+        np.minimum(ramp, steps[::-1] if high else 1.0, out=ramp)
+    return np.minimum(soft, np.minimum(down[:, None], across[None, :]))  # exactly 0 at the border
 
 
 def paste(
@@ -239,46 +279,14 @@ def paste(
     return whole_picture
 
 
-def _write(
-    frames: Iterator[Frame],
-    out: Path,
-    fps: float,
-    sound: Path | None,
-    credentials: bool,
-    method: str,
-    source: Path,
-    drive: Driving,
-) -> bool:
-    """Writes and signs; returns whether there is sound."""
-    inputs = {"source": Pictures.open(source).kind, "driving": drive.pictures.kind}
-    with whole(out) as part:
-        unsigned = part.with_name(f".unsigned{part.name}") if credentials else part
-        try:
-            has_sound = _write_frames(frames, unsigned, fps, sound, drive)
-            if credentials:
-                provenance.sign(unsigned, part, method, inputs)
-        finally:
-            if credentials:
-                unsigned.unlink(missing_ok=True)
-    return has_sound
-
-
-def _write_frames(frames: Iterator[Frame], path: Path, fps: float, sound: Path | None, drive: Driving) -> bool:
-    if path.suffix.lower() == ".png":
-        if drive.count > 1:
-            raise UserError(f"the driver has {drive.count} frames, a .png holds one; give --out a name ending in .mp4")
-        Image.fromarray(next(frames).pixels).save(path)
-        return False
+def _write(frames: Iterator[Frame], path: Path, drive: Driving) -> bool:
+    """Writes a picture or a video; returns whether there is sound."""
     first = next(frames)
-    with VideoWriter(path, first.pixels.shape[:2], fps, sound) as writer:
-        writer.write(first.pixels, first.time)
-        for frame in frames:
+    if path.suffix.lower() == ".png":
+        Image.fromarray(first.pixels).save(path)
+        return False
+    sound = drive.pictures.path if drive.pictures.kind == "video" else None
+    with VideoWriter(path, (first.pixels.shape[0], first.pixels.shape[1]), drive.pictures.fps, sound) as writer:
+        for frame in itertools.chain([first], frames):
             writer.write(frame.pixels, frame.time)
         return writer.has_sound
-
-
-def _with_progress(frames: Iterator[np.ndarray], count: int) -> Iterator[np.ndarray]:
-    console = Console(stderr=True)
-    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.speed:.1f} frames/s"), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        yield from bar.track(frames, total=count, description="animating")

@@ -11,8 +11,10 @@ from data_pipelines.faces import Box, FaceDetector, centre_square, crop_and_resi
 from data_pipelines.media import Frame, iterate_frames, probe, read_image
 from data_pipelines.tracking import Track, follow
 from reenax.core.errors import UserError
+from reenax.inference.progress import tracked
 
-PICTURES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".avif"})
+PICTURES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".avif"})
+"""Suffixes of single pictures; a .gif is read as a video, which it mostly is."""
 FOLDER_FPS = 25.0
 
 
@@ -24,11 +26,13 @@ class Pictures:
         path: the file or folder.
         kind: "video", "picture" or "folder".
         fps: frames per second, on average.
+        count: number of frames, None when that is not known before reading them.
     """
 
     path: Path
     kind: str
     fps: float
+    count: int | None
 
     @classmethod
     def open(cls, path: Path) -> "Pictures":
@@ -38,13 +42,14 @@ class Pictures:
             UserError: nothing is there, or nothing that can be read.
         """
         if path.is_dir():
-            if not _listed(path):
+            if not (files := _listed(path)):
                 raise UserError(f"{path} holds no pictures ({', '.join(sorted(PICTURES))})")
-            return cls(path, "folder", FOLDER_FPS)
+            return cls(path, "folder", FOLDER_FPS, len(files))
         if path.suffix.lower() in PICTURES:
             read_image(path)
-            return cls(path, "picture", FOLDER_FPS)
-        return cls(path, "video", probe(path).fps)
+            return cls(path, "picture", FOLDER_FPS, 1)
+        about = probe(path)
+        return cls(path, "video", about.fps, about.frames or None)
 
     def frames(self) -> Iterator[Frame]:
         """All frames with their times in seconds."""
@@ -91,7 +96,9 @@ class Driving:
         """
         pictures = Pictures.open(path)
         shape = pictures.first().shape
-        track = follow(_same_size(pictures, shape), detector)
+        frames = _same_size(pictures, shape)
+        doing = "finding the face" if detector else "reading"
+        track = follow(tracked(frames, pictures.count, doing, "frames"), detector)
         boxes = [face.box for face in track.faces if face is not None]
         if detector is not None and not boxes:
             raise UserError(f"{path}: no face found; use --faces none to take the centre square, or another video")

@@ -2,12 +2,14 @@
 
 The key is made once per user and kept under ``$XDG_CONFIG_HOME/reenax/credentials`` (``~/.config`` by default).
 Viewers show such a signature as valid from an unknown signer; it proves that the file was not changed since,
-not who made it.
+not who made it. Neither the inputs nor their names are put into the file, only what kind of input they are.
 """
 
 import datetime
+import errno
 import json
 import os
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,7 @@ MADE_BY_AI = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicM
 ASSERTION = "org.reenax.reenactment"
 VALID_DAYS = 3650
 RENEW_DAYS = 30
+KEY_MARK = b"-----BEGIN PRIVATE KEY-----"
 
 
 def credentials_folder() -> Path:
@@ -33,40 +36,61 @@ def credentials_folder() -> Path:
     return Path(base) / "reenax" / "credentials"
 
 
-def sign(unsigned: Path, out: Path, method: str, inputs: Mapping[str, str]) -> None:
+def open_signer() -> c2pa.C2paSignerInfo:
+    """This user's key and certificates, made when there are none.
+
+    Raises:
+        UserError: they cannot be read or made.
+    """
+    chain, key = _credentials(credentials_folder())
+    return c2pa.C2paSignerInfo(c2pa.C2paSigningAlg.ES256, chain, key, None)
+
+
+def sign(
+    signer: c2pa.C2paSignerInfo, unsigned: Path, out: Path, title: str, method: str, inputs: Mapping[str, str]
+) -> None:
     """Writes a signed copy of a picture or video.
 
     Args:
+        signer: from `open_signer`.
         unsigned: the file to sign.
         out: where the signed copy is written, replacing what is there.
+        title: the name that the credentials give it.
         method: name of the method that made it.
         inputs: role -> kind of input, for example ``{"source": "picture", "driving": "video"}``.
 
     Raises:
-        UserError: the credentials cannot be made, or the kind of file cannot be signed.
+        UserError: the file cannot be signed.
+        OSError: the disk is full.
     """
-    chain, key = _credentials(credentials_folder())
-    info = c2pa.C2paSignerInfo(c2pa.C2paSigningAlg.ES256, chain, key, None)
+    labels = {role: f"ingredient_{role}" for role in inputs}
     action = {
         "action": "c2pa.created",
         "digitalSourceType": MADE_BY_AI,
         "softwareAgent": {"name": f"reenax {method}", "version": __version__},
+        "parameters": {"ingredientIds": list(labels.values())},
     }
     manifest = {
         "claim_generator_info": [{"name": "reenax", "version": __version__}],
-        "title": out.name,
+        "title": title,
+        "ingredients": [
+            {"title": f"{role} {kind}", "relationship": "inputTo", "label": labels[role]}
+            for role, kind in inputs.items()
+        ],
         "assertions": [
             {"label": "c2pa.actions.v2", "data": {"actions": [action]}},
-            {"label": ASSERTION, "data": {"method": method, **inputs}},
+            {"label": ASSERTION, "data": {"method": method, "version": __version__, **inputs}},
         ],
     }
     out.unlink(missing_ok=True)
     try:
         context = c2pa.Context.from_dict({"builder": {"thumbnail": {"enabled": False}}})
-        c2pa.Builder(manifest, context=context).sign_file(unsigned, out, c2pa.Signer.from_info(info))
+        c2pa.Builder(manifest, context=context).sign_file(unsigned, out, c2pa.Signer.from_info(signer))
     except c2pa.C2paError as error:
+        if f"os error {errno.ENOSPC}" in str(error):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(out)) from error
         raise UserError(
-            f"{out} cannot be signed ({error}); delete {credentials_folder()} to make new credentials, "
+            f"{title} cannot be signed ({error}); delete {credentials_folder()} to make new credentials, "
             f"or pass --no-credentials"
         ) from error
 
@@ -75,13 +99,19 @@ def read(path: Path) -> dict[str, Any] | None:
     """What a file's credentials say: ``{"state", "made_by_ai", "method", ...}``; None when it has none.
 
     ``state`` is "Valid" (or "Trusted") for a file that was not changed since it was signed, else "Invalid".
+
+    Raises:
+        UserError: the file cannot be read, or is of a kind that has no credentials.
     """
-    reader = c2pa.Reader.try_create(path)
-    if reader is None:
-        return None
-    with reader:
-        store = json.loads(reader.json())
-        state = str(reader.get_validation_state())
+    try:
+        reader = c2pa.Reader.try_create(path)
+        if reader is None:
+            return None
+        with reader:
+            store = json.loads(reader.json())
+            state = str(reader.get_validation_state())
+    except (c2pa.C2paError, OSError) as error:
+        raise UserError(f"{path}: no credentials can be read ({error}); give an .mp4 or .png file") from error
     assertions = {a["label"]: a["data"] for a in store["manifests"][store["active_manifest"]]["assertions"]}
     actions = assertions.get("c2pa.actions.v2", {}).get("actions", [])
     made_by_ai = any(a.get("digitalSourceType") == MADE_BY_AI for a in actions)
@@ -89,35 +119,43 @@ def read(path: Path) -> dict[str, Any] | None:
 
 
 def _credentials(folder: Path) -> tuple[bytes, bytes]:
-    """Certificate chain and private key in PEM, made when absent or about to expire."""
-    chain, key = folder / "chain.pem", folder / "key.pem"
+    """Certificate chain and private key in PEM, made when absent or about to expire.
+
+    Both are in one file, written in one piece: two commands that start at the same time end with one that fits.
+    """
+    path = folder / "signer.pem"
     try:
-        if not (chain.is_file() and key.is_file() and _still_valid(chain.read_bytes())):
-            _make_credentials(folder)
-        return chain.read_bytes(), key.read_bytes()
+        if not path.is_file() or _expires(path.read_bytes()):
+            _make_credentials(path)
+        chain, mark, key = path.read_bytes().partition(KEY_MARK)
+        if not mark:
+            raise ValueError(f"{path.name} holds no private key")
+        return chain, mark + key
     except (OSError, ValueError) as error:
         raise UserError(f"no signing key in {folder} ({error}); make the folder writable, or delete it") from error
 
 
-def _still_valid(chain: bytes) -> bool:
-    leaf = x509.load_pem_x509_certificates(chain)[0]
-    return leaf.not_valid_after_utc > datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=RENEW_DAYS)
+def _expires(pem: bytes) -> bool:
+    leaf = x509.load_pem_x509_certificates(pem.partition(KEY_MARK)[0])[0]
+    return leaf.not_valid_after_utc < datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=RENEW_DAYS)
 
 
-def _make_credentials(folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+def _make_credentials(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     root_key, leaf_key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
     root_name, leaf_name = _name("reenax local root"), _name("reenax local signer")
     root = _certificate(root_name, root_name, root_key, root_key, authority=True)
     leaf = _certificate(leaf_name, root_name, leaf_key, root_key, authority=False)
     pem = serialization.Encoding.PEM
     secret = leaf_key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    descriptor = os.open(folder / "key.pem.tmp", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(secret)
-    (folder / "chain.pem.tmp").write_bytes(leaf.public_bytes(pem) + root.public_bytes(pem))
-    (folder / "key.pem.tmp").replace(folder / "key.pem")
-    (folder / "chain.pem.tmp").replace(folder / "chain.pem")
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent)  # readable by its owner alone
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(leaf.public_bytes(pem) + root.public_bytes(pem) + secret)
+        Path(temporary).replace(path)
+    except OSError:
+        Path(temporary).unlink(missing_ok=True)
+        raise
 
 
 def _name(common: str) -> x509.Name:

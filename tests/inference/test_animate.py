@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from data_pipelines.faces import Face, FaceDetector
 from data_pipelines.media import AUDIO_RATE, iterate_frames, probe, read_audio, read_image
+from reenax import __version__
 from reenax.core.errors import UserError
 from reenax.inference import provenance
 from reenax.inference.animate import animate, normalised, paste, soft_mask
@@ -107,7 +109,8 @@ def test_paste_back_touches_nothing_outside_of_the_square(portrait, tmp_path):
 
 def test_pasting_is_exact_outside_and_soft_at_the_border():
     picture = np.full((100, 100, 3), 50, np.uint8)
-    pasted = paste(picture, np.full((16, 16, 3), 250, np.uint8), (20.0, 20.0, 80.0, 80.0), soft_mask(60))
+    box = (20.0, 20.0, 80.0, 80.0)
+    pasted = paste(picture, np.full((16, 16, 3), 250, np.uint8), box, soft_mask(box, (100, 100)))
     outside = np.ones((100, 100), bool)
     outside[21:79, 21:79] = False
     np.testing.assert_array_equal(pasted[outside], 50)
@@ -115,6 +118,16 @@ def test_pasting_is_exact_outside_and_soft_at_the_border():
     row = pasted[50, 20:50, 0].astype(int)
     assert (np.diff(row) >= 0).all()
     assert np.diff(row).max() < 90
+
+
+def test_there_is_no_fading_at_the_border_of_the_picture_itself():
+    box = (0.0, 0.0, 60.0, 60.0)
+    mask = soft_mask(box, (60, 100))
+    assert mask[:, :45].min() > 0.999
+    np.testing.assert_array_equal(mask[:, -1], 0)
+    pasted = paste(np.full((60, 100, 3), 50, np.uint8), np.full((16, 16, 3), 250, np.uint8), box, mask)
+    np.testing.assert_array_equal(pasted[:, :45], 250)
+    np.testing.assert_array_equal(pasted[:, 59:], 50)
 
 
 def test_a_driving_picture_gives_a_picture_and_a_folder_a_video(portrait, tmp_path):
@@ -146,8 +159,15 @@ def test_outputs_are_signed_as_made_by_ai(name, portrait, tmp_path):
     report = run(portrait, driving, tmp_path / name, credentials=True)
     assert "signed as made by AI" in report.text()
     said = provenance.read(tmp_path / name)
-    assert said == {"state": "Valid", "made_by_ai": True, "method": "tint", "source": "picture", "driving": "video"}
-    assert oct(os.stat(provenance.credentials_folder() / "key.pem").st_mode & 0o777) == "0o600"
+    assert said == {
+        "state": "Valid",
+        "made_by_ai": True,
+        "method": "tint",
+        "version": __version__,
+        "source": "picture",
+        "driving": "video",
+    }
+    assert oct(os.stat(provenance.credentials_folder() / "signer.pem").st_mode & 0o777) == "0o600"
     assert sorted(p.name for p in tmp_path.iterdir()) == sorted(["d.mp4", name, "portrait.png"])
     raw = bytearray((tmp_path / name).read_bytes())
     middle = raw.index(b"IDAT") + 20 if name == "o.png" else raw.index(b"mdat") + 200
@@ -172,6 +192,8 @@ def test_mistakes_are_named_and_leave_nothing_behind(portrait, tmp_path):
     empty = tmp_path / "empty"
     empty.mkdir()
     (tmp_path / "text.mp4").write_text("hello")
+    folder = tmp_path / "folder.mp4"
+    folder.mkdir()
     before = sorted(p.name for p in tmp_path.iterdir())
     cases = [
         ((tmp_path / "nobody.png", driving, out), {}, "nobody.png"),
@@ -180,9 +202,14 @@ def test_mistakes_are_named_and_leave_nothing_behind(portrait, tmp_path):
         ((portrait, empty, out), {}, "holds no pictures"),
         ((portrait, driving, tmp_path / "o.avi"), {}, "cannot write .avi"),
         ((portrait, driving, tmp_path / "o"), {}, "without a suffix"),
-        ((portrait, driving, tmp_path / "o.png"), {}, "the driver has 2 frames"),
+        ((portrait, driving, tmp_path / "o.png"), {}, "has several frames, a .png holds one"),
+        ((portrait, driving, folder), {}, "is a folder; give --out the name of a file"),
+        ((portrait, driving, Path("/proc/o.mp4")), {}, "/proc/o.mp4 cannot be written"),
         ((portrait, driving, tmp_path / "no" / "o.mp4"), {}, "is no folder"),
-        ((portrait, driving, driving), {}, "is the driving video itself"),
+        ((portrait, driving, driving), {}, "is the driving file itself"),
+        ((portrait, portrait, portrait), {}, "is the source file itself"),
+        ((portrait, driving, out), {"mode": "relativ"}, "mode must be"),
+        ((portrait, driving, out), {"mode": "absolute", "adapt_scale": True}, "--adapt-scale is about relative motion"),
         ((portrait, driving, out), {"best_frame": True}, "--best-frame compares faces"),
         ((portrait, driving, out), {"paste_back": True, "compare": True}, "choose one"),
         ((portrait, driving, out), {"model": trained(drives=frozenset({"audio"}))}, "not driven by video but by audio"),
@@ -207,6 +234,55 @@ def test_a_failure_in_the_middle_keeps_the_earlier_output(portrait, tmp_path, mo
         run(portrait, driving, out)
     assert out.read_bytes() == before
     assert sorted(p.name for p in tmp_path.iterdir()) == ["d.mp4", "o.mp4", "portrait.png"]
+
+
+class Detector(FaceDetector):
+    """Finds in every picture a face as wide as the picture is bright, and none in dark ones."""
+
+    def __init__(self):
+        pass
+
+    def detect(self, picture):
+        width = 0.1 * picture.mean()
+        if width < 5:
+            return []
+        angles = np.linspace(0, 2 * np.pi, 68)
+        points = np.stack([40 + width * np.cos(angles), 45 + 15 * np.sin(angles)], axis=1).astype(np.float32)
+        return [Face((40 - width, 30.0, 40 + width, 60.0), points, 1.0)]
+
+    def search(self, picture, side, threshold=0.0):
+        return self.detect(picture)
+
+    def near(self, picture, box):
+        return next(iter(self.detect(picture)), None)
+
+
+def test_motion_is_measured_from_the_frame_that_is_most_like_the_source(portrait, tmp_path, monkeypatch):
+    monkeypatch.setattr("reenax.inference.animate.FaceDetector", Detector)
+    driving = write_video(tmp_path / "d.mp4", brightening(7))
+    report = run(portrait, driving, tmp_path / "o.mp4", faces="dlib", best_frame=True)
+    assert report.first == 2
+    assert "motion measured from driving frame 2" in report.text()
+    made, _ = frames_of(tmp_path / "o.mp4")
+    np.testing.assert_allclose(made.mean((1, 2, 3)), 100 + np.arange(-2, 5) * 20, atol=3)
+
+
+def test_pictures_and_videos_without_a_face_are_refused(portrait, tmp_path, monkeypatch):
+    monkeypatch.setattr("reenax.inference.animate.FaceDetector", Detector)
+    dark = write_video(tmp_path / "dark.mp4", brightening(3) // 10)
+    with pytest.raises(UserError, match=r"dark.mp4: no face found; .*--faces none"):
+        run(portrait, dark, tmp_path / "o.mp4", faces="dlib")
+    with pytest.raises(UserError, match=r"dark.mp4: no face found; .*--faces none"):
+        run(dark, portrait, tmp_path / "o.mp4", faces="dlib")
+
+
+def test_a_gif_is_a_video(portrait, tmp_path):
+    pictures = [Image.fromarray(frame) for frame in brightening(4)]
+    pictures[0].save(tmp_path / "d.gif", save_all=True, append_images=pictures[1:], duration=80)
+    run(portrait, tmp_path / "d.gif", tmp_path / "o.mp4")
+    made, times = frames_of(tmp_path / "o.mp4")
+    np.testing.assert_allclose(times, np.arange(4) * 0.08, atol=1e-4)
+    np.testing.assert_allclose(made.mean((1, 2, 3)), 100 + np.arange(4) * 40, atol=4)
 
 
 def test_normalised_landmarks_ignore_place_and_size():

@@ -17,11 +17,20 @@ class Tint(Method):
     drives: frozenset[str] = frozenset({"video"})
     fields = frozenset({"frames"})
 
+    def init(self, rng, batch):
+        raise NotImplementedError
+
+    def players(self, optim, accumulate=1):
+        raise NotImplementedError
+
+    def preview(self, variables, batch):
+        raise NotImplementedError
+
     def reenactor(self, variables, source, *, anchor=None, mode="relative", adapt_scale=False):
         def mean(frames):
             return frames.mean(axis=(1, 2), keepdims=True)
 
-        zero = mean(anchor.frames) if mode == "relative" else 0.0
+        zero = mean(anchor.frames) if anchor is not None and mode == "relative" else 0.0
         return lambda drive: jnp.clip(source.frames[:1] + mean(drive.frames) - zero, -1, 1)
 
 
