@@ -87,7 +87,7 @@ def sign(
         context = c2pa.Context.from_dict({"builder": {"thumbnail": {"enabled": False}}})
         c2pa.Builder(manifest, context=context).sign_file(unsigned, out, c2pa.Signer.from_info(signer))
     except c2pa.C2paError as error:
-        if f"os error {errno.ENOSPC}" in str(error):
+        if os.strerror(errno.ENOSPC) in str(error):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(out)) from error
         raise UserError(
             f"{title} cannot be signed ({error}); delete {credentials_folder()} to make new credentials, "
