@@ -154,7 +154,7 @@ def _small() -> Config:
                 "block_expansion": 8,
                 "num_blocks": 4,
                 "max_features": 128,
-                "scale_factor": 1.0,
+                "scale_factor": 0.5,
                 "kernel_size": 3,
             },
             "generator": {
@@ -188,7 +188,7 @@ def _small() -> Config:
     config.lr = 2e-3
     for network in ("generator", "kp_detector"):
         config.optim[network] = adam(config, "cosine")
-    config.batch_size = 16
+    config.batch_size = 8
     config.data.size = 64
     config.data.swap = True
     config.data.flip = True

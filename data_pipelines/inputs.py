@@ -8,9 +8,9 @@ The identity of a video is, in this order:
 """
 
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import xxhash
 
@@ -23,6 +23,9 @@ VIDEO_SUFFIXES = (
 """What is taken for a video within a folder; a file that is given itself is always tried."""
 
 SAMPLED_BYTES = 1 << 20
+
+
+Clip = TypeVar("Clip", bound=Hashable)
 
 
 class Video(NamedTuple):
@@ -85,6 +88,18 @@ def split_identities(identities: Collection[str], test_share: float) -> dict[str
     if len(order) >= 2 and test_share > 0:
         tested = min(max(1, round(test_share * len(order))), len(order) - 1)
     return {name: "test" if place < tested else "train" for place, name in enumerate(order)}
+
+
+def split_clips(owners: Mapping[Clip, str], test_share: float) -> dict[Clip, str]:
+    """Clip -> "train" or "test": the last clips of every person (in the order given) are tested, never all of them."""
+    clips: dict[str, list[Clip]] = {}
+    for clip, person in owners.items():
+        clips.setdefault(person, []).append(clip)
+    tested: set[Clip] = set()
+    for of_person in clips.values():
+        if len(of_person) >= 2 and test_share > 0:
+            tested.update(of_person[-min(max(1, round(test_share * len(of_person))), len(of_person) - 1) :])
+    return {clip: "test" if clip in tested else "train" for clip in owners}
 
 
 def _walk(folder: Path) -> list[Path]:

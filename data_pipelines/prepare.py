@@ -19,7 +19,7 @@ from data_pipelines import building, schema
 from data_pipelines import faces as face_finding
 from data_pipelines.clips import DIGEST_FILE, describe, open_clips
 from data_pipelines.cutting import OUTCOME_FILE, Outcome, Settings, outcome_of, read_records
-from data_pipelines.inputs import Skipped, Video, find_videos, fingerprint, split_identities
+from data_pipelines.inputs import Skipped, Video, find_videos, fingerprint, split_clips, split_identities
 from data_pipelines.progress import Progress
 from data_pipelines.workers import Task, cut_all
 from reenax.core.errors import UserError
@@ -69,6 +69,7 @@ def prepare(
     faces: str = "dlib",
     workers: int = 1,
     test_share: float = 0.2,
+    split: str = "identity",
     min_frames: int = 16,
     max_frames: int = 128,
     progress: bool = True,
@@ -78,7 +79,9 @@ def prepare(
     size: side of the clips' square frames in pixels.
     faces: "dlib" cuts around the face and adds landmarks; "none" takes the middle square of the whole video.
     workers: processes; they change nothing but the time.
-    test_share: part of the people that go to the test split, at least one when there are two or more.
+    test_share: part of the people (or clips) that go to the test split, at least one when there are two or more.
+    split: "identity": nobody is in both splits; "clips": the last clips of every person are tested, for models that
+        are trained on the people whom they show.
     min_frames, max_frames: length of a clip; longer shots become several clips of equal length.
 
     The folder `out` may hold an earlier dataset made with the same settings: videos that it lacks are added, and with
@@ -86,11 +89,11 @@ def prepare(
     wrong arguments, for a folder that holds something else, when nothing usable is found, and when writing fails.
     """
     began = time.monotonic()
-    settings = _settings(size, faces, min_frames, max_frames, workers, test_share)
+    settings = _settings(size, faces, min_frames, max_frames, workers, test_share, split)
     found, skipped = find_videos(videos)
     if faces == "dlib":
         face_finding.require()
-    with _claimed(Path(out), {**asdict(settings), "test_share": test_share}) as out:
+    with _claimed(Path(out), {**asdict(settings), "test_share": test_share, "split": split}) as out:
         building.publish(out)
         plan = _plan(out, found, settings)
         skipped += plan.skipped
@@ -109,14 +112,16 @@ def prepare(
         if unchanged:
             shutil.rmtree(out / building.WORK_FOLDER, ignore_errors=True)  # of a run killed while cleaning up
         else:
-            _build(out, sources, parts, settings, test_share, skipped)
+            _build(out, sources, parts, settings, _places(sources, test_share, split), skipped)
         about = describe(out)
     return PrepareReport(
         out, about["splits"], about["digest"], tuple(skipped), unchanged, round(time.monotonic() - began, 1)
     )
 
 
-def _settings(size: int, faces: str, min_frames: int, max_frames: int, workers: int, test_share: float) -> Settings:
+def _settings(
+    size: int, faces: str, min_frames: int, max_frames: int, workers: int, test_share: float, split: str
+) -> Settings:
     if not 16 <= size <= 2048:
         raise UserError(f"size {size}: give the side of the frames in pixels, from 16 to 2048")
     if faces not in ("dlib", "none"):
@@ -127,6 +132,10 @@ def _settings(size: int, faces: str, min_frames: int, max_frames: int, workers: 
         raise UserError(f"workers {workers}: give 1 or more")
     if not 0 <= test_share < 1:
         raise UserError(f"test_share {test_share}: give a share from 0 to below 1")
+    if split not in ("identity", "clips"):
+        raise UserError(
+            f"split {split!r}: give identity (nobody is in both splits) or clips (of every person, the last)"
+        )
     return Settings(size=size, faces=faces, min_frames=min_frames, max_frames=max_frames)
 
 
@@ -242,12 +251,25 @@ def _source(video: Video, content: str, outcome: Outcome) -> dict[str, Any]:
     return {**about, "skipped": [outcome.kind, outcome.reason]}
 
 
+def _places(sources: Mapping[str, Any], test_share: float, split: str) -> dict[tuple[str, int], str]:
+    """(video, number of its clip) -> split, in the order of the records."""
+    owners = {
+        (name, number): about["identity"]
+        for name, about in sorted(sources.items())
+        for number in range(about.get("clips", 0))
+    }
+    if split == "clips":
+        return split_clips(owners, test_share)
+    people = split_identities(owners.values(), test_share)
+    return {clip: people[person] for clip, person in owners.items()}
+
+
 def _build(
     out: Path,
     sources: Mapping[str, Any],
     parts: Mapping[str, Task],
     settings: Settings,
-    test_share: float,
+    places: Mapping[tuple[str, int], str],
     skipped: Sequence[Skipped],
 ) -> None:
     usable = {name: about for name, about in sources.items() if "clips" in about}
@@ -264,11 +286,12 @@ def _build(
                 record = there[f"{name}/{number:04d}"]()
                 yield {"audio": np.zeros(0, np.int16), **record}
 
-    splits = split_identities([about["identity"] for about in usable.values()], test_share)
-    names = {
-        split: sorted(name for name, about in usable.items() if splits[about["identity"]] == split)
-        for split in ("train", "test")
-    }
+    def of_split(split: str) -> Iterator[dict[str, Any]]:
+        for name in sorted(usable):
+            if any(place == split for (owner, _), place in places.items() if owner == name):
+                chosen = (record for number, record in enumerate(records(name)) if places[name, number] == split)
+                yield from chosen
+
     fields = set(schema.REQUIRED)
     if settings.faces == "dlib":
         fields.add("landmarks")
@@ -276,7 +299,7 @@ def _build(
         fields.add("audio")
     building.build(
         out,
-        {split: lambda of=of: (record for name in of for record in records(name)) for split, of in names.items() if of},
+        {split: lambda split=split: of_split(split) for split in ("train", "test") if split in places.values()},
         sources,
         settings.size,
         frozenset(fields),

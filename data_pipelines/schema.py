@@ -39,7 +39,7 @@ class Field:
 
 FIELDS: Mapping[str, Field] = {
     "clip_id": Field("name of the clip, unique in the dataset", "text", required=True),
-    "identity": Field("name of the person; no person is in two splits", "text", required=True),
+    "identity": Field("name of the person", "text", required=True),
     "frames": Field("RGB frames, JPEG of quality 95 without chroma subsampling", "pictures", (TIME,), required=True),
     "fps": Field("average frame rate", limits=(0.0, np.inf), unit="frames/s", required=True),
     "timestamps": Field(

@@ -56,6 +56,7 @@ class _Lines(logging.Handler):
 
 def _start_logging() -> None:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr)
+    logging.getLogger("absl").setLevel(logging.ERROR)  # orbax warns of every save without a score
     log = logging.getLogger("reenax")
     log.setLevel(logging.INFO)
     log.propagate = False
@@ -183,7 +184,16 @@ def _add_prepare(commands: Any) -> None:
         help="find and follow the face (dlib), or take the centre of whole frames (none)",
     )
     parser.add_argument("--workers", type=_positive, default=1, help="videos worked on at the same time (1)")
-    parser.add_argument("--test-share", type=float, default=0.2, help="share of the identities in the test split (0.2)")
+    parser.add_argument("--test-share", type=float, default=0.2, help="share in the test split (0.2)")
+    parser.add_argument(
+        "--split",
+        choices=("identity", "clips"),
+        default="identity",
+        help="test on people that training never sees (identity), or on the last clips of every person (clips)",
+    )
+    parser.add_argument(
+        "--max-frames", type=_positive, default=128, help="longer shots are cut into several clips (128)"
+    )
 
 
 def _prepare(options: argparse.Namespace, _: list[str]) -> None:
@@ -196,6 +206,9 @@ def _prepare(options: argparse.Namespace, _: list[str]) -> None:
         faces=options.faces,
         workers=options.workers,
         test_share=options.test_share,
+        split=options.split,
+        min_frames=min(16, options.max_frames),
+        max_frames=options.max_frames,
     )
     print(report.text())
 

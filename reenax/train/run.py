@@ -145,7 +145,8 @@ def _engine(
             f"config.batch_size={config.batch_size} is no multiple of config.accumulate={config.accumulate} x "
             f"{mesh.size} devices; change one of them, or config.mesh.data"
         )
-    players = method.players(make_optimisers(config.optim.to_dict(), config.steps, config.steps_per_epoch), config.accumulate)
+    optimisers = make_optimisers(config.optim.to_dict(), config.steps, config.steps_per_epoch)
+    players = method.players(optimisers, config.accumulate)
     example = next(_batches(config, clips, 0, workers=0))
     engine = Engine.build(method, players, mesh, example, seed=config.seed, frozen=frozen, warm_start=warm_start)
     return engine, example

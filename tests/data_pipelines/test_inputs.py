@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_pipelines.inputs import find_videos, fingerprint, split_identities
+from data_pipelines.inputs import find_videos, fingerprint, split_clips, split_identities
 from reenax.core.errors import UserError
 
 
@@ -93,3 +93,11 @@ def test_split_of_others_changes_no_one_else() -> None:
     names = [f"id{k}" for k in range(1000)]
     before, after = split_identities(names, 0.2), split_identities([*names, *(f"new{k}" for k in range(50))], 0.2)
     assert sum(before[name] != after[name] for name in names) < 20
+
+
+def test_split_of_clips_tests_the_last_of_every_person() -> None:
+    owners = {("a", k): "anna" for k in range(10)} | {("b", k): "ben" for k in range(2)} | {("c", 0): "cleo"}
+    split = split_clips(owners, 0.2)
+    assert [clip for clip, where in split.items() if where == "test"] == [("a", 8), ("a", 9), ("b", 1)]
+    assert set(split) == set(owners)
+    assert set(split_clips(owners, 0.0).values()) == {"train"}

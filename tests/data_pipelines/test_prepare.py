@@ -91,6 +91,18 @@ def test_clips_are_what_the_videos_show(videos: Path, prepared: tuple[Path, Prep
     assert np.abs(decode_clip(middle, [0])[0] - halved).mean() < 4
 
 
+def test_the_last_clips_of_everybody_can_be_the_test(videos: Path, tmp_path: Path) -> None:
+    report = run([videos / "anna", videos / "id7#v#0#30.mp4"], tmp_path / "data", split="clips", test_share=0.3)
+    clips = {split: set(open_clips(tmp_path / "data", split).clip_ids) for split in ("train", "test")}
+    # given itself, the folder is the root: its videos are people of their own
+    assert clips["test"] == {"a.mp4/0002", "id7#v#0#30.mp4/0001"}
+    assert clips["train"] == {"a.mp4/0000", "a.mp4/0001", "b.mp4/0000", "id7#v#0#30.mp4/0000"}
+    assert report.splits["test"]["identities"] == ["a", "id7"]
+    again = run([videos / "solo.mp4"], tmp_path / "data", split="clips", test_share=0.3)
+    assert again.splits["test"] == report.splits["test"]
+    assert again.splits["train"]["clips"] == 5
+
+
 def test_what_gives_no_clip_is_reported(prepared: tuple[Path, PrepareReport]) -> None:
     _, report = prepared
     kinds = {skipped.path.name: skipped.kind for skipped in report.skipped}
@@ -274,6 +286,7 @@ def test_nothing_usable_is_an_error(videos: Path, tmp_path: Path) -> None:
         ({"min_frames": 30}, "clips of 30 to 20"),
         ({"workers": 0}, "workers 0"),
         ({"test_share": 1.0}, "test_share 1.0"),
+        ({"split": "time"}, "split 'time'"),
     ],
 )
 def test_wrong_arguments_are_one_line(videos: Path, tmp_path: Path, options: dict, words: str) -> None:
