@@ -101,9 +101,7 @@ def _drop_blur_kernels(state: State, method: FirstOrderMotion) -> None:
             continue
         wanted = blur_kernel(scale)
         if stored.shape[-2:] != wanted.shape or np.abs(stored - wanted).max() > 1e-5:
-            raise UserError(
-                f"the checkpoint's {name} is not the blur of scale_factor={scale}: another config"
-            )
+            raise UserError(f"the checkpoint's {name} is not the blur of scale_factor={scale}: another config")
 
 
 def blur_kernel(scale: float) -> Float[np.ndarray, "n n"]:
