@@ -294,7 +294,8 @@ def _after(g: Golden, method: FirstOrderMotion, variables: Variables, grads: Any
             mine, theirs = ({n: tree[n] for n in player.owns} for tree in (params, grads))
             tx: Any = player.update.tx  # pyright: ignore[reportAttributeAccessIssue]
             updates, _ = tx.update(theirs, tx.init(mine), mine)
-            stepped |= dict(optax.apply_updates(mine, updates))  # pyright: ignore[reportArgumentType, reportCallIssue]
+            moved: Any = optax.apply_updates(mine, updates)
+            stepped |= moved
         return stepped
 
     stepped = step({n: v["params"] for n, v in variables.items()}, grads)
