@@ -1,0 +1,304 @@
+"""First Order Motion as a method: what every method must keep, and what this paper's game asks."""
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from configs import fomm as configs
+from reenax.core.config import from_mapping
+from reenax.core.errors import UserError
+from reenax.core.step import create_state, train_step
+from reenax.core.types import Player, Source, TrainState, VideoDrive, param_count
+from reenax.methods.fomm import FirstOrderMotion
+from reenax.train.engine import Engine
+from reenax.train.runs import make_method
+from reenax.train.sharding import make_mesh, put_batch
+
+SIZE = 32
+SMALL = {
+    "num_kp": 3,
+    "kp_detector": {"block_expansion": 4, "num_blocks": 2, "max_features": 8, "scale_factor": 0.5, "kernel_size": 3},
+    "generator": {
+        "block_expansion": 4,
+        "max_features": 8,
+        "num_bottleneck_blocks": 1,
+        "blend": True,
+        "dense_motion": {
+            "block_expansion": 4,
+            "num_blocks": 2,
+            "max_features": 8,
+            "scale_factor": 0.5,
+            "kernel_size": 3,
+        },
+    },
+    "discriminator": {"block_expansion": 4, "num_blocks": 2, "max_features": 8, "scales": ()},
+    "losses": {"scales": (1.0, 0.5), "perceptual": (), "l1": 10.0, "gradient": 5.0, "ssim": 1.0, "deformed": 0.5},
+}
+ADVERSARIAL: dict[str, Any] = {
+    **SMALL,
+    "discriminator": {**SMALL["discriminator"], "scales": (1.0, 0.5), "sn": True, "use_kp": True},
+    "losses": {**SMALL["losses"], "generator_gan": 1.0, "feature_matching": (10.0, 10.0)},
+}
+
+
+def method_of(values: dict[str, Any], **changes: Any) -> FirstOrderMotion:
+    return dataclasses.replace(from_mapping(FirstOrderMotion, values), **changes)
+
+
+def optimisers(rule: optax.GradientTransformation) -> dict[str, optax.GradientTransformation]:
+    return dict.fromkeys(("generator", "kp_detector", "discriminator"), rule)
+
+
+def make_batch(size: int = SIZE, count: int = 2) -> dict[str, jax.Array]:
+    """Smooth pictures and the same moved by a few pixels, uint8."""
+    base = jax.random.uniform(jax.random.key(1), (count, 6, 6, 3))
+    picture = jax.image.resize(base, (count, size + 4, size + 4, 3), "cubic")
+    picture = (255 * jnp.clip(picture, 0, 1)).astype(jnp.uint8)
+    return {"source": picture[:, :size, :size], "driving": picture[:, 3 : size + 3, 2 : size + 2]}
+
+
+class Started(NamedTuple):
+    """A method ready to train."""
+
+    method: FirstOrderMotion
+    players: tuple[Player, ...]
+    state: TrainState
+    step: Any
+    batch: dict[str, jax.Array]
+
+
+def start(method: FirstOrderMotion, rule: optax.GradientTransformation) -> Started:
+    batch, players = make_batch(), method.players(optimisers(rule))
+    state = jax.jit(lambda b: create_state(method, players, 0, b))(batch)
+    return Started(method, players, state, step_of(method, players), batch)
+
+
+def step_of(method: FirstOrderMotion, players: tuple[Player, ...]) -> Any:
+    return jax.jit(lambda s, b, active: train_step(method, players, s, b, active, {}), static_argnums=2)
+
+
+@pytest.fixture(scope="module")
+def small() -> Started:
+    return start(method_of(SMALL), optax.adam(5e-3, b1=0.5))
+
+
+@pytest.fixture(scope="module")
+def adversarial() -> Started:
+    """Moved by SGD at rate 1: a step leaves minus the gradient in the difference."""
+    return start(method_of(ADVERSARIAL), optax.sgd(1.0))
+
+
+def moved(before: Any, after: Any) -> set[str]:
+    """The networks of which any leaf differs."""
+    same = jax.tree.map(lambda a, b: bool(jnp.array_equal(a, b)), before, after)
+    return {n for n, tree in same.items() if not all(jax.tree.leaves(tree))}
+
+
+@pytest.mark.parametrize("name", configs.NAMES)
+def test_every_config_builds(name):
+    config = configs.get_config(name)
+    method = make_method(config)
+    batch = {k: jnp.zeros((1, config.data.size, config.data.size, 3)) for k in ("source", "driving")}
+    shapes = jax.eval_shape(method.init, jax.random.key(0), batch)
+    counts = {n: param_count(v["params"]) for n, v in shapes.items()}
+    with_gan = method.losses.generator_gan > 0  # pyright: ignore[reportAttributeAccessIssue]
+    optim = {n: optax.sgd(0.1) for n in config.optim}
+    assert [p.name for p in method.players(optim)] == (["generator", "discriminator"] if with_gan else ["generator"])
+    assert set(method.frozen) == set(config.frozen)
+    if name.endswith("256"):
+        single_map = 36 * (49 * 35 + 1)
+        assert counts == {
+            "generator": 45_575_391,
+            "kp_detector": 14_215_368 - (single_map if name == "mgif256" else 0),
+            "discriminator": 2_769_089 if "adv" in name else 2_758_849,
+        }
+        assert config.data.size == 256
+    else:
+        assert sum(counts.values()) < 1_100_000
+
+
+def test_published_settings():
+    """Section 4 of the paper's code, config by config: batch, repeats, epochs, GAN, spectral norm, keypoint maps."""
+    table = {
+        "vox256": (40, 75, 100, 0, True, False, True),
+        "vox_adv256": (36, 75, 150, 1, False, True, True),
+        "taichi256": (30, 150, 100, 0, False, False, True),
+        "taichi_adv256": (27, 150, 150, 1, False, True, True),
+        "fashion256": (27, 50, 100, 1, False, False, False),
+        "nemo256": (36, 8, 100, 1, True, False, False),
+        "mgif256": (36, 25, 100, 1, True, False, False),
+        "bair256": (36, 1, 20, 1, True, False, False),
+    }
+    for name, (batch, repeats, epochs, gan, sn, use_kp, by_identity) in table.items():
+        c = configs.get_config(name)
+        assert (c.batch_size, c.repeats, c.epochs, c.data.by_identity) == (batch, repeats, epochs, by_identity)
+        assert (c.model.losses.generator_gan, c.model.discriminator.sn, c.model.discriminator.use_kp) == (
+            gan,
+            sn,
+            use_kp,
+        )
+        assert c.optim.generator.milestones == ((12, 18) if name == "bair256" else () if "adv" in name else (60, 90))
+    assert configs.get_config("taichi_adv256").optim.kp_detector.lr == 0
+    changed = configs.get_config("vox256")
+    changed.lr = 1e-3
+    assert changed.optim.generator.lr == changed.optim.discriminator.lr == 1e-3
+
+
+def test_each_player_moves_only_what_it_owns(adversarial):
+    _, _, state, step, batch = adversarial
+    after, metrics = step(state, batch, ("generator",))
+    assert moved(state.params, after.params) == {"generator", "kp_detector"}
+    # judging for the generator also iterates the discriminator's spectral vectors
+    assert moved(state.collections, after.collections) == {"generator", "kp_detector", "discriminator"}
+    assert {k.split("/")[1] for k in metrics} >= {"l1", "gradient", "ssim", "gen_gan", "feature_matching"}
+    after, metrics = step(state, batch, ("generator", "discriminator"))
+    assert moved(state.params, after.params) == {"generator", "kp_detector", "discriminator"}
+    assert all(bool(jnp.isfinite(v)) for v in metrics.values())
+
+
+def test_a_rate_of_zero_freezes_the_detector_alone(small):
+    players = small.method.players({**optimisers(optax.sgd(1.0)), "kp_detector": optax.adam(0.0)})
+    tx: Any = players[0].update.tx  # pyright: ignore[reportAttributeAccessIssue]
+    params = {n: small.state.params[n] for n in players[0].owns}
+    updates, _ = tx.update(jax.tree.map(jnp.ones_like, params), tx.init(params), params)
+    assert all(float(jnp.abs(x).max()) == 0 for x in jax.tree.leaves(updates["kp_detector"]))
+    assert all(float(jnp.abs(x).max()) == 1 for x in jax.tree.leaves(updates["generator"]))
+
+
+def test_every_owned_leaf_gets_a_gradient(adversarial):
+    """All but those of which theory says zero: biases in front of a norm, and the bias under the spatial softmax."""
+    after, _ = adversarial.step(adversarial.state, adversarial.batch, ("generator", "discriminator"))
+    gradients = jax.tree.map(lambda a, b: np.asarray(a - b), adversarial.state.params, after.params)
+    names = {
+        jax.tree_util.keystr(path, simple=True, separator="/"): gradient
+        for path, gradient in jax.tree_util.tree_flatten_with_path(gradients)[0]
+    }
+    for name, gradient in names.items():
+        assert np.isfinite(gradient).all(), name
+        module = name.removesuffix("/bias")
+        normed = {"conv": "norm", "conv1": "norm2"}.get(module.rsplit("/", 1)[-1], "-")
+        is_zero = module != name and module.rsplit("/", 1)[0] + f"/{normed}/scale" in names
+        if is_zero or name == "kp_detector/kp/bias":
+            assert np.abs(gradient).max() < 1e-3, name
+        else:
+            assert np.abs(gradient).max() > 0, name
+
+
+def test_statistics_of_the_detector_move_three_times(small):
+    """Once each for source, driving and transformed frame, in this order."""
+    after, _ = small.step(small.state, small.batch, ("generator",))
+
+    def variance(variables: Any) -> Any:
+        return variables["batch_stats"]["predictor"]["encoder"]["down_blocks_0"]["norm"]["var"]
+
+    @jax.jit
+    def seen(variables: Any, picture: jax.Array) -> Any:
+        moved = small.method.game.kp_detector.apply(variables, picture / 255.0, train=True, mutable=["batch_stats"])[1]
+        return {**variables, **moved}
+
+    fresh = small.state.variables["kp_detector"]
+    twice = seen(seen(fresh, small.batch["source"]), small.batch["driving"])
+    third = (variance(after.variables["kp_detector"]) - 0.9 * variance(twice)) / 0.1
+    driving = (variance(seen(fresh, small.batch["driving"])) - 0.9 * variance(fresh)) / 0.1
+    np.testing.assert_allclose(third, driving, rtol=0.3)  # the variance of a slightly warped driving frame
+
+
+def test_bfloat16_keeps_float32_state(adversarial):
+    active = ("generator", "discriminator")
+    method = method_of(ADVERSARIAL, dtype="bfloat16")
+    step = step_of(method, method.players(optimisers(optax.sgd(1.0))))
+    after, metrics = step(adversarial.state, adversarial.batch, active)
+    kinds = {x.dtype for x in jax.tree.leaves((after.params, after.collections, after.opt_states))}
+    assert kinds == {jnp.dtype("float32")}
+    assert {v.dtype for v in metrics.values()} == {jnp.dtype("float32")}
+    _, reference = adversarial.step(adversarial.state, adversarial.batch, active)
+    for name in ("generator/loss", "discriminator/loss"):
+        assert float(metrics[name]) == pytest.approx(float(reference[name]), rel=0.05)
+
+
+def test_remat_changes_no_number(small):
+    method = method_of(SMALL, remat=True)
+    step = step_of(method, method.players(optimisers(optax.adam(5e-3, b1=0.5))))
+    again, metrics = step(small.state, small.batch, ("generator",))
+    after, reference = small.step(small.state, small.batch, ("generator",))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), metrics, reference)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), again.collections, after.collections
+    )
+
+
+def test_perceptual_loss_needs_its_weights():
+    values = {**SMALL, "losses": {**SMALL["losses"], "perceptual": (10.0, 10.0, 10.0, 10.0, 10.0)}}
+    method = method_of(values)
+    assert method.frozen["vgg19"].kind == "vgg19"
+    players, batch = method.players(optimisers(optax.sgd(1.0))), make_batch()
+    shapes = {"vgg19": jax.eval_shape(method.frozen["vgg19"].init, jax.random.key(0))}
+    state = jax.eval_shape(lambda b: create_state(method, players, 0, b), batch)
+    _, metrics = jax.eval_shape(
+        lambda s, b, f: train_step(method, players, s, b, ("generator",), f), state, batch, shapes
+    )
+    assert "generator/perceptual" in metrics
+    assert not method_of(SMALL).frozen
+
+
+def test_overfits_one_batch(small):
+    state, losses = small.state, []
+    for _ in range(80):
+        state, metrics = small.step(state, small.batch, ("generator",))
+        losses.append(float(metrics["generator/l1"]))
+    assert losses[-1] < 0.5 * losses[0], losses[::10]
+
+
+def test_one_device_equals_eight():
+    method = method_of(ADVERSARIAL)
+    # SGD: Adam turns the rounding noise of gradients that are zero into whole steps
+    players = method.players(optimisers(optax.sgd(1e-3)))
+    batch = {k: np.asarray(v) for k, v in make_batch(count=8).items()}
+    results = []
+    for devices in (1, 8):
+        engine = Engine.build(method, players, make_mesh(devices, 1, jax.devices()[:devices]), batch, seed=0)
+        state, metrics = engine.fresh_state(batch), {}
+        for i in range(3):
+            state, metrics = engine.step(state, put_batch(batch, engine.mesh), i)
+        results.append(jax.device_get((metrics, state.params, state.collections)))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-5), *results)
+
+
+def test_preview_and_reenactment(small):
+    method, state = small.method, small.state
+    floats = {k: v / 127.5 - 1.0 for k, v in small.batch.items()}
+    columns = jax.jit(method.preview)(state.variables, floats)
+    assert {"source", "driving", "warped", "occlusion", "prediction", "target"} == set(columns)
+    for picture in columns.values():
+        assert picture.shape == floats["source"].shape
+        assert float(jnp.abs(picture).max()) <= 1 + 1e-6
+    reenact = method.reenactor(
+        state.variables, Source(floats["source"][:1]), anchor=VideoDrive(floats["driving"][:1]), mode="absolute"
+    )
+    made = reenact(VideoDrive(floats["driving"]))
+    assert made.shape == (2, SIZE, SIZE, 3)
+    assert float(jnp.abs(made).max()) <= 1
+    np.testing.assert_allclose(made[0], columns["prediction"][0], atol=2e-5)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"num_kps": 3}, r"config\.model\.num_kps is no key .* num_kp,"),
+        ({"losses": {"l2": 1.0}}, r"config\.model\.losses\.l2 .*gradient"),
+        ({"generator": {"dense_motion": {"blocks": 1}}}, r"config\.model\.generator\.dense_motion\.blocks"),
+    ],
+)
+def test_unknown_keys_are_named_with_the_known_ones(values, message):
+    with pytest.raises(UserError, match=message):
+        from_mapping(FirstOrderMotion, values)
+
+
+def test_a_missing_optimiser_is_named():
+    with pytest.raises(UserError, match=r"config\.optim\.kp_detector is missing"):
+        method_of(SMALL).players({"generator": optax.sgd(0.1)})
