@@ -20,6 +20,8 @@ def golden_roots(config: pytest.Config) -> list[pathlib.Path]:
         root = pathlib.Path(asked).resolve()
         if not root.is_dir():
             raise pytest.UsageError(f"--golden {asked}: there is no such folder")
+        if not any(root.rglob("manifest_*.json")):
+            raise pytest.UsageError(f"--golden {asked}: there is no manifest_*.json in it")
         return [root]
     here = pathlib.Path(__file__).parent
     beside = here.parents[2] / "shared" / "golden"
