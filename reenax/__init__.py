@@ -14,7 +14,9 @@ def method_names() -> tuple[str, ...]:
 
 
 def load_method(name: str) -> Any:
-    """The method class called ``name``, for example ``load_method("fomm")(**config.model)``.
+    """The method class called ``name``, a dataclass of hyper-parameters whose defaults are the paper's.
+
+    ``reenax.core.config.from_mapping(load_method("fomm"), {...})`` builds it from nested plain mappings.
 
     Raises:
         UserError: there is no method of that name.

@@ -116,6 +116,14 @@ def test_warm_start_begins_where_the_other_run_ended(run, data, tmp_path):
     np.testing.assert_array_equal(*kernels)
 
 
+def test_warm_start_keeps_networks_that_fit_and_names_those_that_do_not(run, data, tmp_path, capsys):
+    folder = tmp_path / "adversarial"
+    arguments = ["train", "--config", CONFIG, "--data", data, "--run", folder, "--warm-start", run, *SHORT,
+                 "--config.steps=1", "--config.model.kp_detector.max_features=8"]  # fmt: skip
+    assert cli.main([str(a) for a in arguments]) == 0
+    assert "warm start: kp_detector begins fresh" in capsys.readouterr().err
+
+
 def test_methods_lists_configs(capsys):
     assert cli.main(["methods"]) == 0
     out = capsys.readouterr().out

@@ -19,6 +19,7 @@ from reenax.train.loop import Schedule, check_run_folder, run_loop
 from reenax.train.optim import make_optimisers
 from reenax.train.runs import (
     Config,
+    Trained,
     batch_shapes,
     gather_facts,
     load_trained,
@@ -207,22 +208,26 @@ def _validator(config: Config, train_clips: loader.Clips, engine: Engine) -> Val
     return Validator(engine, [next(local) for _ in range(EVAL_BATCHES)], frames, float(record["fps"]))
 
 
-def _warm_start(trained: Any, name: str) -> Callable[[Variables], Variables]:
-    """Starts from the variables of another run, which must have the same arrays."""
+def _warm_start(trained: Trained, name: str) -> Callable[[Variables], Variables]:
+    """Starts from the networks of another run; those whose arrays have other shapes stay fresh.
+
+    (An adversarial fine-tuning keeps generator and detector, and begins with a new discriminator.)
+    """
 
     def start(fresh: Variables) -> Variables:
-        flat, tree = jax.tree_util.tree_flatten_with_path(dict(fresh))
-        given = {leaf_path(p): v for p, v in jax.tree_util.tree_flatten_with_path(dict(trained.variables))[0]}
-        leaves = []
-        for path, leaf in flat:
-            found = given.get(leaf_path(path))
-            if found is None or found.shape != leaf.shape:
-                there = "nothing" if found is None else f"shape {found.shape}"
-                raise UserError(
-                    f"--warm-start holds {there} for {leaf_path(path)}, the config of this {name} wants {leaf.shape}; "
-                    f"use the config that it was made with"
-                )
-            leaves.append(found.astype(leaf.dtype))
-        return jax.tree_util.tree_unflatten(tree, leaves)
+        taken = {network: v for network, v in trained.variables.items() if _shapes(v) == _shapes(fresh.get(network))}
+        if not taken:
+            raise UserError(
+                f"--warm-start holds no network of the shapes that this config of {name} wants ({', '.join(fresh)}); "
+                f"use a config that is nearer to the one that it was made with"
+            )
+        for network in sorted(set(fresh) - set(taken)):
+            log.warning("warm start: %s begins fresh, what is there has other shapes", network)
+        return {network: jax.tree.map(jax.numpy.asarray, taken.get(network, v)) for network, v in fresh.items()}
 
     return start
+
+
+def _shapes(collections: Any) -> dict[str, tuple[int, ...]]:
+    flat, _ = jax.tree_util.tree_flatten_with_path(dict(collections or {}))
+    return {leaf_path(path): leaf.shape for path, leaf in flat}

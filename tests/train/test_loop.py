@@ -170,7 +170,9 @@ def test_disk_full_is_one_line_and_keeps_what_was_saved(tmp_path, monkeypatch):
 def test_schedules():
     settings = {"lr": 1.0, "schedule": "milestones", "milestones": (2, 4), "factor": 0.1}
     schedule = make_schedule(settings, 100, 10, "config.optim.a")
-    np.testing.assert_allclose([np.asarray(schedule(i)) for i in (0, 20, 21, 40, 41)], [1, 0.1, 0.1, 0.01, 0.01], rtol=1e-6)
+    np.testing.assert_allclose(
+        [np.asarray(schedule(i)) for i in (0, 20, 21, 40, 41)], [1, 0.1, 0.1, 0.01, 0.01], rtol=1e-6
+    )
     cosine = make_schedule({"lr": 2.0, "schedule": "cosine", "warmup_steps": 10}, 110, 1, "config.optim.a")
     np.testing.assert_allclose([np.asarray(cosine(i)) for i in (0, 5, 10, 60, 110)], [0, 1, 2, 1, 0], atol=1e-6)
     with pytest.raises(UserError, match="config.optim.a.schedule='linear' is unknown"):
