@@ -194,6 +194,7 @@ def _small() -> Config:
     config.data.flip = True
     config.data.jitter.update(JITTER)
     config.data.threads = 2
+    config.frozen.vgg19 = ""  # only asked for when a weight of losses.perceptual is set
     return config
 
 

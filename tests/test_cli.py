@@ -4,6 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
@@ -13,8 +14,12 @@ from data_pipelines.prepare import prepare
 from data_pipelines.video_writer import write_video
 from reenax import cli
 from reenax.core.errors import UserError
+from reenax.interop import fomm
+from reenax.interop.torch import to_state
 from reenax.quickstart import FPS, render_clip
 from reenax.train.config import load_config, override
+from reenax.train.runs import load_trained
+from tests.train.toys import flip_a_byte
 
 CONFIG = "configs/fomm.py:smoke"
 SHORT = ["--config.steps=4", "--config.save_every=2", "--config.eval_every=4", "--config.sample_every=4",
@@ -110,8 +115,6 @@ def test_warm_start_begins_where_the_other_run_ended(run, data, tmp_path):
     arguments = ["train", "--config", CONFIG, "--data", data, "--run", folder, "--warm-start", run, *SHORT,
                  "--config.lr=0.0", "--config.steps=1"]  # fmt: skip
     assert cli.main([str(a) for a in arguments]) == 0
-    from reenax.train.runs import load_trained
-
     kernels = [load_trained(f).variables["generator"]["params"]["final"]["kernel"] for f in (run, folder)]
     np.testing.assert_array_equal(*kernels)
 
@@ -122,6 +125,38 @@ def test_warm_start_keeps_networks_that_fit_and_names_those_that_do_not(run, dat
                  "--config.steps=1", "--config.model.kp_detector.max_features=8"]  # fmt: skip
     assert cli.main([str(a) for a in arguments]) == 0
     assert "warm start: kp_detector begins fresh" in capsys.readouterr().err
+
+
+def test_an_imported_checkpoint_serves_every_command(run, data, tmp_path, capsys):
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    trained = load_trained(run)
+    entries = fomm.tensor_entries(fomm.variable_shapes(trained.method))
+    published: dict = {}
+    for name, tensor in to_state(trained.variables, entries).items():
+        network, rest = name.split(".", 1)
+        published.setdefault(network, {})[rest] = torch.from_numpy(np.array(tensor))
+    torch.save({**published, "epoch": 3}, tmp_path / "smoke-cpk.pth.tar")
+    out = tmp_path / "imported"
+    assert cli.main(["import", "fomm", str(tmp_path / "smoke-cpk.pth.tar"), "--config", CONFIG, "--out", str(out)]) == 0
+    jax.tree.map(np.testing.assert_array_equal, dict(load_trained(out).variables), dict(trained.variables))
+    assert cli.main(["evaluate", "--checkpoint", str(out), "--data", str(data), "--max-frames", "3"]) == 0
+    again = ["train", "--config", CONFIG, "--data", str(data), "--run", str(tmp_path / "r"), "--warm-start", str(out)]
+    assert cli.main([*again, *SHORT, "--config.steps=1"]) == 0
+    assert "is not empty; give --out a new folder" in said(
+        capsys, "import", "fomm", tmp_path / "smoke-cpk.pth.tar", "--config", CONFIG, "--out", out
+    )
+    common = ("import", "fomm", tmp_path / "smoke-cpk.pth.tar", "--out", tmp_path / "x")
+    assert "needs --config configs/fomm.py:NAME" in said(capsys, *common)
+    assert "does not fit the model" in said(capsys, *common, "--config", "configs/fomm.py:real64")
+    assert "neither a method nor a frozen network" in said(capsys, "import", "nerf", data, "--out", tmp_path / "x")
+
+
+def test_a_perceptual_loss_asks_for_its_weights(data, tmp_path, capsys):
+    folder = tmp_path / "r"
+    arguments = ["train", "--config", CONFIG, "--data", data, "--run", folder, *SHORT, "--config.steps=1",
+                 "--config.model.losses.perceptual=(1.0,1.0,0.0,0.0,0.0)"]  # fmt: skip
+    assert "fomm needs the weights of vgg19: run `reenax import vgg19" in said(capsys, *arguments)
+    assert not folder.exists()
 
 
 def test_methods_lists_configs(capsys):
@@ -185,6 +220,20 @@ def test_errors_of_animate_and_evaluate(run, data, videos, tmp_path, capsys):
     assert "is no run folder" in said(capsys, "animate", "--run", tmp_path, "--source", picture, *driving)
     assert "step 3" in said(capsys, "evaluate", "--run", run, "--step", "3", "--data", data)
     assert not (tmp_path / "x.mp4").exists()
+
+
+def test_a_flipped_byte_is_found_and_the_run_goes_on_from_the_checkpoint_before(run, data, tmp_path, capsys):
+    copy = tmp_path / "copy"
+    shutil.copytree(run, copy)
+    flip_a_byte(copy / "checkpoints" / "00000004")
+    assert "step 4" in said(capsys, "evaluate", "--run", copy, "--data", data)
+    assert cli.main(["train", "--resume", str(copy)]) == 0
+    error = capsys.readouterr().err
+    assert "warning: checkpoint of step 4 is damaged" in error
+    assert "continuing from step 2" in error
+    rows = [json.loads(line) for line in (copy / "metrics.jsonl").read_text().splitlines()]
+    first = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert [r.get("generator/loss") for r in rows] == [r.get("generator/loss") for r in first]
 
 
 def test_a_run_of_another_shape_is_refused(run, tmp_path, capsys, data):

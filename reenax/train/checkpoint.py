@@ -254,7 +254,11 @@ class Checkpoints:
         try:
             items = self._read(step, {"variables": abstract})["variables"]
         except BadCheckpointError as error:
-            raise UserError(f"the checkpoint of step {step} in {self.directory} is damaged: {error}") from error
+            others = ", ".join(str(s) for s in self.steps() if s != step) or "none"
+            raise UserError(
+                f"the checkpoint of step {step} in {self.directory} is damaged: {error}; others that --step can name: "
+                f"{others}"
+            ) from error
         params: Params = {**items["params"], **items["ema_params"]}
         return {n: {**items["collections"].get(n, {}), "params": p} for n, p in params.items()}
 

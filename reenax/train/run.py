@@ -21,13 +21,13 @@ from reenax.train.runs import (
     Config,
     Trained,
     batch_shapes,
+    create_run,
     gather_facts,
     load_trained,
     make_method,
     read_config,
     read_facts,
     write_config,
-    write_json,
 )
 from reenax.train.sharding import leaf_path, make_mesh
 from reenax.train.validate import Validator
@@ -58,9 +58,7 @@ def train(config: Config, data: Path, folder: Path, warm_start: Path | None = No
     frozen = load_frozen(method, config.frozen.to_dict(), config.method)
     started = None if warm_start is None else _warm_start(load_trained(warm_start), config.method)
     engine, example = _engine(config, method, clips, frozen, started)
-    folder.mkdir(parents=True, exist_ok=True)
-    write_config(folder, config)
-    write_json(folder / "facts.json", gather_facts(data, clips.digest))
+    create_run(folder, config, gather_facts(data, clips.digest))
     _run(config, folder, clips, engine, example)
 
 

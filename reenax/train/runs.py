@@ -14,6 +14,7 @@ import dataclasses
 import importlib.metadata
 import json
 import platform
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -82,6 +83,18 @@ def write_config(folder: Path, config: Config) -> None:
     write_json(folder / "config.json", json.loads(config.to_json()))
 
 
+def create_run(folder: Path, config: Config, facts: Mapping[str, Any]) -> None:
+    """Makes a run folder in one piece: one that is there has config and facts."""
+    folder = Path(folder).absolute()
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    new = folder.with_name(f".{folder.name}.new")
+    shutil.rmtree(new, ignore_errors=True)
+    new.mkdir()
+    write_config(new, config)
+    write_json(new / "facts.json", facts)
+    new.rename(folder)
+
+
 def read_config(folder: Path) -> Config:
     """The config of a run folder.
 
@@ -130,7 +143,7 @@ def read_facts(folder: Path) -> dict[str, Any]:
     try:
         return json.loads(path.read_text())
     except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read ({error}); give --data to name the dataset again") from error
+        raise UserError(f"{path} cannot be read ({error}); start a new run with --warm-start {folder}") from error
 
 
 def batch_shapes(batch: Mapping[str, np.ndarray]) -> dict[str, Any]:

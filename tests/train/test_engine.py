@@ -18,7 +18,7 @@ from reenax.train.checkpoint import Checkpoints
 from reenax.train.engine import Engine
 from reenax.train.runs import abstract_variables, batch_shapes
 from reenax.train.sharding import make_mesh, put_batch
-from tests.train.toys import TOYS, Fit, Regression, optimisers
+from tests.train.toys import TOYS, Fit, Regression, flip_a_byte, optimisers
 
 STEPS = 10
 
@@ -226,14 +226,6 @@ def test_same_seed_same_numbers_other_seed_others():
     engine = Engine.build(toy, toy.players(optimisers()), make_mesh(1, 1, jax.devices()[:1]), batches(0), seed=6)
     _, other = advance(engine, batches, engine.fresh_state(batches(0)), range(3))
     assert first != other
-
-
-def flip_a_byte(folder):
-    """Flips the middle byte of the largest file, which holds arrays."""
-    path = max((p for p in folder.rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
-    raw = bytearray(path.read_bytes())
-    raw[len(raw) // 2] ^= 0xFF
-    path.write_bytes(bytes(raw))
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # orbax's own threads on missing files

@@ -188,3 +188,20 @@ def test_wandb_writes_offline(tmp_path, caplog):
     writers.sheet(1, {"x": np.zeros((1, 4, 4, 3))})
     writers.close()
     assert list((tmp_path / "wandb").glob("offline-run-*"))
+
+
+def test_wandb_falls_back_to_offline_when_it_cannot_be_reached(tmp_path, monkeypatch, caplog):
+    import wandb
+
+    tried = []
+
+    def init(*, mode, **_):
+        tried.append(mode)
+        if mode == "online":
+            raise wandb.Error("no network")
+
+    monkeypatch.setattr(wandb, "init", init)
+    with caplog.at_level(logging.WARNING, "reenax"):
+        Writers(tmp_path, {"wandb": {"mode": "online", "project": "test"}}, 0).close()
+    assert tried == ["online", "offline"]
+    assert "wandb cannot be reached (no network)" in caplog.text

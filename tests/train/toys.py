@@ -1,7 +1,8 @@
-"""Toy methods, one per hard case that the engine must carry without a special case of its own."""
+"""Toy methods, one per hard case that the engine must carry without a special case of its own; and toy damage."""
 
 import dataclasses
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import flax.linen as nn
@@ -242,3 +243,11 @@ OPTIMISERS = ("painter", "critic", "generator", "generators", "first", "second",
 
 def optimisers() -> dict[str, optax.GradientTransformation]:
     return {name: optax.adam(1e-3, eps=1e-4) for name in OPTIMISERS}
+
+
+def flip_a_byte(folder: Path) -> None:
+    """Flips the middle byte of the largest file, which holds arrays."""
+    path = max((p for p in folder.rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
+    raw = bytearray(path.read_bytes())
+    raw[len(raw) // 2] ^= 0xFF
+    path.write_bytes(bytes(raw))
