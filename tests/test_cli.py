@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -130,7 +131,8 @@ def test_warm_start_keeps_networks_that_fit_and_names_those_that_do_not(run, dat
 def test_an_imported_checkpoint_serves_every_command(run, data, tmp_path, capsys):
     torch = pytest.importorskip("torch", reason="PyTorch is not installed")
     trained = load_trained(run)
-    entries = fomm.tensor_entries(fomm.variable_shapes(trained.method))
+    method: Any = trained.method
+    entries = fomm.tensor_entries(fomm.variable_shapes(method))
     published: dict = {}
     for name, tensor in to_state(trained.variables, entries).items():
         network, rest = name.split(".", 1)
