@@ -8,7 +8,6 @@ import math
 import signal
 import threading
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -181,13 +180,3 @@ def run_loop(
         report(queue.drain())
         checkpoints.wait()
     return state
-
-
-def check_run_folder(folder: Path) -> None:
-    """Refuses to train into a folder that holds something.
-
-    Raises:
-        UserError: it does.
-    """
-    if folder.exists() and any(folder.iterdir()):
-        raise UserError(f"{folder} is not empty; continue it with `reenax train --resume {folder}` or give a new --run")

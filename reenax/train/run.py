@@ -15,12 +15,13 @@ from reenax.core.types import Method, Variables
 from reenax.train.checkpoint import Checkpoints
 from reenax.train.engine import Engine
 from reenax.train.frozen import load_frozen
-from reenax.train.loop import Schedule, check_run_folder, run_loop
+from reenax.train.loop import Schedule, run_loop
 from reenax.train.optim import make_optimisers
 from reenax.train.runs import (
     Config,
     Trained,
     batch_shapes,
+    check_run_folder,
     create_run,
     gather_facts,
     load_trained,

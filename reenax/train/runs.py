@@ -83,6 +83,16 @@ def write_config(folder: Path, config: Config) -> None:
     write_json(folder / "config.json", json.loads(config.to_json()))
 
 
+def check_run_folder(folder: Path) -> None:
+    """Refuses to train into a folder that holds something.
+
+    Raises:
+        UserError: it does.
+    """
+    if folder.exists() and any(folder.iterdir()):
+        raise UserError(f"{folder} is not empty; continue it with `reenax train --resume {folder}` or give a new --run")
+
+
 def create_run(folder: Path, config: Config, facts: Mapping[str, Any]) -> None:
     """Makes a run folder in one piece: one that is there has config and facts."""
     folder = Path(folder).absolute()

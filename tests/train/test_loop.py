@@ -16,9 +16,9 @@ from reenax.core.types import LossOut, Player
 from reenax.core.updates import Gradient
 from reenax.train.checkpoint import Checkpoints
 from reenax.train.engine import Engine
-from reenax.train.loop import NonFiniteError, Preempted, Schedule, check_run_folder, run_loop
+from reenax.train.loop import NonFiniteError, Preempted, Schedule, run_loop
 from reenax.train.optim import make_optimisers, make_schedule
-from reenax.train.runs import batch_shapes
+from reenax.train.runs import batch_shapes, check_run_folder
 from reenax.train.sharding import make_mesh
 from reenax.train.validate import Validator
 from reenax.train.writers import Writers
