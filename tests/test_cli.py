@@ -20,7 +20,7 @@ from reenax.interop.torch import to_state
 from reenax.quickstart import FPS, render_clip
 from reenax.train.config import load_config, override
 from reenax.train.runs import load_trained
-from tests.train.toys import flip_a_byte
+from tests.train.toys import flip_bytes
 
 CONFIG = "configs/fomm.py:smoke"
 SHORT = ["--config.steps=4", "--config.save_every=2", "--config.eval_every=4", "--config.sample_every=4",
@@ -227,7 +227,7 @@ def test_errors_of_animate_and_evaluate(run, data, videos, tmp_path, capsys):
 def test_a_flipped_byte_is_found_and_the_run_goes_on_from_the_checkpoint_before(run, data, tmp_path, capsys):
     copy = tmp_path / "copy"
     shutil.copytree(run, copy)
-    flip_a_byte(copy / "checkpoints" / "00000004")
+    flip_bytes(copy / "checkpoints" / "00000004" / "variables")
     assert "step 4" in said(capsys, "evaluate", "--run", copy, "--data", data)
     assert cli.main(["train", "--resume", str(copy)]) == 0
     error = capsys.readouterr().err

@@ -245,9 +245,14 @@ def optimisers() -> dict[str, optax.GradientTransformation]:
     return {name: optax.adam(1e-3, eps=1e-4) for name in OPTIMISERS}
 
 
-def flip_a_byte(folder: Path) -> None:
-    """Flips the middle byte of the largest file, which holds arrays."""
-    path = max((p for p in folder.rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
+def flip_bytes(folder: Path) -> None:
+    """Flips the middle byte of every file that is large enough to hold arrays (parts of a file may be unused)."""
+    for path in folder.rglob("*"):
+        if path.is_file() and path.stat().st_size > 2000:
+            flip_byte(path, path.stat().st_size // 2)
+
+
+def flip_byte(path: Path, position: int) -> None:
     raw = bytearray(path.read_bytes())
-    raw[len(raw) // 2] ^= 0xFF
+    raw[position] ^= 0xFF
     path.write_bytes(bytes(raw))
