@@ -286,11 +286,11 @@ def _build(
                 record = there[f"{name}/{number:04d}"]()
                 yield {"audio": np.zeros(0, np.int16), **record}
 
+    held = {(name, place) for (name, _), place in places.items()}  # videos with a clip in a split
+
     def of_split(split: str) -> Iterator[dict[str, Any]]:
-        for name in sorted(usable):
-            if any(place == split for (owner, _), place in places.items() if owner == name):
-                chosen = (record for number, record in enumerate(records(name)) if places[name, number] == split)
-                yield from chosen
+        for name in sorted(name for name, place in held if place == split):
+            yield from (record for number, record in enumerate(records(name)) if places[name, number] == split)
 
     fields = set(schema.REQUIRED)
     if settings.faces == "dlib":
