@@ -1,7 +1,7 @@
 """`reenax train`: from a config and a dataset to a run folder, or on from where a run stopped."""
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -117,7 +117,7 @@ def _with_steps(config: Config, items: int) -> Config:
     return ConfigDict({**config.to_dict(), "steps_per_epoch": per_epoch, "steps": steps})
 
 
-def _batches(config: Config, clips: loader.Clips, start: int, workers: int) -> Iterator[dict[str, np.ndarray]]:
+def _batches(config: Config, clips: loader.Clips, start: int, workers: int) -> loader.Batches:
     """This process's part of the training batches from a step on."""
     return loader.batches(
         clips,
@@ -147,7 +147,8 @@ def _engine(
         )
     optimisers = make_optimisers(config.optim.to_dict(), config.steps, config.steps_per_epoch)
     players = method.players(optimisers, config.accumulate)
-    example = next(_batches(config, clips, 0, workers=0))
+    with _batches(config, clips, 0, workers=0) as batches:
+        example = next(batches)
     engine = Engine.build(method, players, mesh, example, seed=config.seed, frozen=frozen, warm_start=warm_start)
     return engine, example
 
@@ -167,9 +168,9 @@ def _run(config: Config, folder: Path, clips: loader.Clips, engine: Engine, exam
             log.info("continuing from step %d", start)
         validator = _validator(config, clips, engine)
         writers = Writers(folder, config.to_dict(), start)
-        batches = _batches(config, clips, start, config.data.workers)
         try:
-            run_loop(engine, state, batches, schedule, checkpoints, writers, batch_shapes(example), validator)
+            with _batches(config, clips, start, config.data.workers) as batches:
+                run_loop(engine, state, batches, schedule, checkpoints, writers, batch_shapes(example), validator)
         except jax.errors.JaxRuntimeError as error:
             if "RESOURCE_EXHAUSTED" not in str(error) and "Out of memory" not in str(error):
                 raise
@@ -192,7 +193,7 @@ def _validator(config: Config, train_clips: loader.Clips, engine: Engine) -> Val
         log.warning("%s has no test split: eval/l1 is measured on training clips", train_clips.directory)
         clips = train_clips
     settings = {**config.data.to_dict(), "swap": False, "flip": False, "jitter": {}, "resize": ()}
-    local = loader.batches(
+    with loader.batches(
         clips,
         settings,
         batch_size=config.batch_size,
@@ -201,10 +202,11 @@ def _validator(config: Config, train_clips: loader.Clips, engine: Engine) -> Val
         process=(jax.process_index(), jax.process_count()),
         threads=config.data.threads,
         workers=0,
-    )
+    ) as batches:
+        held_out = [next(batches) for _ in range(EVAL_BATCHES)]
     record = clips[0]
     frames = loader.decode_clip(record, range(min(CLIP_FRAMES, len(record["frames"]))))
-    return Validator(engine, [next(local) for _ in range(EVAL_BATCHES)], frames, float(record["fps"]))
+    return Validator(engine, held_out, frames, float(record["fps"]))
 
 
 def _warm_start(trained: Trained, name: str) -> Callable[[Variables], Variables]:
