@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import simplejpeg
-from jaxtyping import UInt8
+from jaxtyping import Shaped, UInt8
 
 from data_pipelines import schema
 from reenax.core.errors import UserError
@@ -65,10 +65,25 @@ class Clips:
 
     def frames(self, index: int, chosen: Sequence[int]) -> list[UInt8[np.ndarray, "h w 3"]]:
         """Some frames of a record, decoded, without unpacking the others. Raises UserError as `clips[i]`."""
+        return self.examples(index, chosen)[0]
+
+    def examples(
+        self, index: int, chosen: Sequence[int], labels: Sequence[str] = ()
+    ) -> tuple[list[UInt8[np.ndarray, "h w 3"]], dict[str, Shaped[np.ndarray, "k ..."]]]:
+        """Some frames of a record as `frames` gives them, and what these fields say of each of them.
+
+        A field without a time axis says the same of every frame. Raises UserError as `clips[i]`.
+        """
         raw = self._raw(index)
         try:
-            pictures = self._example.FromString(raw).features.feature["frames"].bytes_list.value
-            return [simplejpeg.decode_jpeg(pictures[k], "RGB") for k in chosen]
+            features = self._example.FromString(raw).features.feature
+            pictures = features["frames"].bytes_list.value
+            values = {}
+            for name in labels:
+                field = schema.FIELDS[name]
+                rows = np.frombuffer(features[name].bytes_list.value[0], field.dtype)
+                values[name] = _rows(rows, field, len(pictures), chosen)
+            return [simplejpeg.decode_jpeg(pictures[k], "RGB") for k in chosen], values
         except Exception as error:
             raise self._unreadable(index, error) from error
 
@@ -150,6 +165,17 @@ def decode_clip(record: schema.Record, indices: Sequence[int] | None = None) -> 
     """The frames of a record, all or those with these indices, as pixels. Raises ValueError on damaged pictures."""
     pictures = record["frames"] if indices is None else [record["frames"][k] for k in indices]
     return np.stack([simplejpeg.decode_jpeg(picture, "RGB") for picture in pictures])
+
+
+def _rows(
+    values: Shaped[np.ndarray, " n"], field: schema.Field, length: int, chosen: Sequence[int]
+) -> Shaped[np.ndarray, "k ..."]:
+    """What the flat content of a field says of some of the record's frames."""
+    timed = field.shape[:1] == (schema.TIME,)
+    rest = tuple(-1 if isinstance(axis, str) else axis for axis in (field.shape[1:] if timed else field.shape))
+    if timed:
+        return values.reshape(length, *rest)[list(chosen)]
+    return np.broadcast_to(values.reshape(rest), (len(chosen), *values.reshape(rest).shape))
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -2,8 +2,8 @@
 
 Keys of a data config:
 
-sampler      "pair": two frames of one clip (`data_pipelines.samplers.Pair` explains the next five)
-by_identity, swap, flip, jitter, resize
+sampler      "pair": two frames of one clip; "labelled": one frame (`data_pipelines.samplers` explains the next six)
+by_identity, swap, flip, jitter, resize, labels
 size         side of the frames; must be the dataset's
 threads      reading threads of a process (default 4)
 workers      worker processes (default 0: threads of this process do the work)
@@ -21,7 +21,7 @@ from typing import Any, SupportsIndex
 import grain
 import numpy as np
 from absl import flags
-from jaxtyping import UInt8
+from jaxtyping import Shaped
 
 from data_pipelines.clips import Clips, decode_clip, open_clips
 from data_pipelines.samplers import Sampler, make_sampler
@@ -29,7 +29,7 @@ from reenax.core.errors import UserError
 
 __all__ = ["Batches", "Clips", "batches", "decode_clip", "items_per_epoch", "open_clips"]
 
-KEYS = frozenset({"sampler", "by_identity", "swap", "flip", "jitter", "resize", "size", "threads", "workers"})
+KEYS = frozenset({"sampler", "by_identity", "swap", "flip", "jitter", "resize", "labels", "size", "threads", "workers"})
 
 BUFFERED_EXAMPLES = 64
 """Examples that the threads of a process prepare ahead."""
@@ -37,7 +37,7 @@ BUFFERED_EXAMPLES = 64
 BUFFERED_BATCHES = 4
 """Batches that every worker process prepares ahead."""
 
-Batch = dict[str, UInt8[np.ndarray, "b h w 3"]]
+Batch = dict[str, Shaped[np.ndarray, "b ..."]]
 
 
 def items_per_epoch(clips: Clips, data_config: Mapping[str, Any]) -> int:

@@ -57,10 +57,10 @@ FIELDS: Mapping[str, Field] = {
     ),
     "landmarks_3d": Field("68 points x, y, z; x and y as in landmarks, z in the same unit", shape=(TIME, 68, 3)),
     "action_units": Field("intensity of 17 facial action units", shape=(TIME, 17), limits=(0.0, 5.0)),
-    "pose": Field("pitch, yaw, roll and translation of the head", shape=(TIME, 6), unit="radians; model units"),
+    "pose": Field("pitch, yaw, roll and translation of the head", shape=(TIME, 6), unit="radians; cm"),
     "expression": Field("expression coefficients of a head model", shape=(TIME, "expression")),
     "camera": Field("parameters of the camera", shape=(TIME, "camera")),
-    "light": Field("spherical harmonics of the light", shape=(TIME, "light")),
+    "light": Field("spherical harmonics of the light, nine per colour", shape=(TIME, "light")),
     "audio": Field(
         "mono sound at 16 kHz from the time of the first frame to the end of the last; empty where the video has none",
         shape=("n",),
@@ -68,6 +68,25 @@ FIELDS: Mapping[str, Field] = {
         limits=(-32768, 32767),
     ),
     "mask": Field("one PNG per frame, 8 bit grey, 0 background and 255 person", "pictures", (TIME,)),
+    "landmarks_mean": Field(
+        "landmarks of the mean head with the clip's pose and expression: motion without the shape of the person",
+        shape=(TIME, 68, 2),
+    ),
+    "identity_coefficients": Field("shape of the person, coefficients of a head model", shape=("identity",)),
+    "gaze": Field(
+        "pitch up and yaw to the right of the picture, of the left eye and of the right",
+        shape=(TIME, 2, 2),
+        unit="radians",
+    ),
+    "parts": Field(
+        "one PNG per frame, 8 bit grey: 0 background, else 1 + the number of the part of the head model",
+        "pictures",
+        (TIME,),
+    ),
+    "phonemes": Field("what is said, numbers of an inventory", shape=("phonemes",), dtype=np.int32, limits=(0, np.inf)),
+    "phoneme_times": Field("begin and end of every phoneme", shape=("phonemes", 2), unit="s"),
+    "source_clip": Field("the clip that shows the same person moving otherwise; a clip may name itself", "text"),
+    "driving_clip": Field("the clip whose motion this one shows; a clip may name itself", "text"),
 }
 """Every field that a record can have."""
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_pipelines import loader, transforms
-from data_pipelines.samplers import Pair
+from data_pipelines.samplers import Labelled, Pair, make_sampler
 from reenax.core.errors import UserError
 from tests.data_pipelines.conftest import SIZE
 
@@ -199,3 +199,42 @@ def test_a_missing_file_is_named(dataset: Path, tmp_path: Path) -> None:
     next(copy.glob("*train.array_record*")).unlink()
     with pytest.raises(UserError, match="broken, split train"):
         take(loader.open_clips(copy, "train"), 1)
+
+
+def test_labels_are_those_of_the_frames(clips: loader.Clips) -> None:
+    sampler = make_sampler(clips, {"labels": ("landmarks",), "swap": True})
+    for seed in range(20):
+        index = seed % len(sampler)
+        example = sampler(index, np.random.default_rng(seed))
+        part = int(clips.clip_ids[index][-4:])
+        for role in ("source", "driving"):
+            frame = round(int(example[role][..., 2].mean().round()) / 12)
+            assert example[f"{role}_landmarks"].shape == (68, 2)
+            np.testing.assert_allclose(example[f"{role}_landmarks"], 0.1 * part + 0.01 * frame, atol=1e-6)
+
+
+def test_one_frame_with_its_labels(clips: loader.Clips) -> None:
+    config = {"sampler": "labelled", "labels": ("landmarks", "bbox"), "by_identity": True}
+    assert isinstance(make_sampler(clips, config), Labelled)
+    batch = take(clips, 1, config)
+    assert {name: rows.shape[1:] for name, rows in batch.items()} == {
+        "source": (4, SIZE, SIZE, 3),
+        "landmarks": (4, 68, 2),
+        "bbox": (4, 4),
+    }
+    np.testing.assert_array_equal(batch["bbox"][0, 2], [1, 2, 17, 18])  # of the clip, hence of every frame
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        ({"sampler": "labelled"}, "labels is empty"),
+        ({"labels": ("gaze",)}, "has no 'gaze'; it has audio"),
+        ({"labels": ("frames",)}, "no array of numbers"),
+        ({"labels": ("landmarks",), "flip": True}, "switch these off"),
+        ({"sampler": "shots"}, "there are 'pair' and 'labelled'"),
+    ],
+)
+def test_wrong_labels_are_one_line(clips: loader.Clips, config: dict, words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        make_sampler(clips, config)
