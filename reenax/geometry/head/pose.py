@@ -1,0 +1,55 @@
+"""From parameters to posed vertices: identity and expression, gaze, lids kept outside the eyeballs, head and neck."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from reenax.geometry.camera import euler_rotation, rotate
+from reenax.geometry.head.head import SyntheticHead
+from reenax.geometry.head.parameters import Parameters
+
+PIVOT = (0.0, -9.0, -3.0)  # where the head turns on the neck, centimetres
+_LID_RADIUS = 1.59  # no skin within this of an eye's centre; the eyeball has 1.50
+_LID_SOFTNESS = 0.03
+
+
+def eye_centres(head: SyntheticHead, identity: Float[Array, " i"]) -> Float[Array, "2 3"]:
+    """The centres of the eyeballs of a person (x > 0 first) before the head moves, centimetres."""
+    return head.eye_centre + jnp.tensordot(identity, head.eye_identity, axes=1)
+
+
+def _turn_eyes(
+    vertices: Float[Array, "v 3"], head: SyntheticHead, centres: Float[Array, "2 3"], gaze: Float[Array, "2 2"]
+) -> Float[Array, "v 3"]:
+    for side in (0, 1):
+        pitch, yaw = gaze[side]
+        turn = euler_rotation(jnp.stack([-pitch, yaw, jnp.zeros_like(yaw)]))
+        turned = rotate(vertices - centres[side], turn) + centres[side]
+        vertices = jnp.where((head.eye == side + 1)[:, None], turned, vertices)
+    return vertices
+
+
+def _lift_lids(vertices: Float[Array, "v 3"], head: SyntheticHead, centres: Float[Array, "2 3"]) -> Float[Array, "v 3"]:
+    """Skin that any mix of identity, blink and gaze put into an eyeball moves out along its radius, smoothly."""
+    for side in (0, 1):
+        offset = vertices - centres[side]
+        radius = jnp.sqrt((offset**2).sum(axis=1) + 1e-8)
+        over = radius - _LID_RADIUS
+        outside = _LID_RADIUS + 0.5 * (over + jnp.sqrt(over**2 + _LID_SOFTNESS**2))
+        vertices += (head.lid_weight[side] * (outside / radius - 1))[:, None] * offset
+    return vertices
+
+
+def pose_vertices(head: SyntheticHead, parameters: Parameters) -> Float[Array, "v 3"]:
+    """The vertices of one frame in centimetres, camera's axes. Differentiable everywhere, with finite gradients.
+
+    The head turns about `PIVOT` and moves; the neck blends linearly towards the torso, which stays.
+    """
+    parameters = jax.tree.map(jnp.asarray, parameters)
+    vertices = head.model.shape(parameters.identity, parameters.expression)
+    centres = eye_centres(head, parameters.identity)
+    vertices = _turn_eyes(vertices, head, centres, parameters.gaze)
+    vertices = _lift_lids(vertices, head, centres)
+    pivot = jnp.asarray(PIVOT)
+    moved = rotate(vertices - pivot, euler_rotation(parameters.rotation)) + pivot + parameters.translation
+    return vertices + head.head_weight[:, None] * (moved - vertices)
