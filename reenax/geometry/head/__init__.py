@@ -1,1 +1,1 @@
-"""The synthetic head: a free parametric face, and a renderer with exact ground truth."""
+"""A procedural head of closed formulas: identity, expression, gaze and exact labels, no scan, no licence."""
