@@ -23,7 +23,7 @@ ARKit shows a unit of the Facial Action Coding System (Ekman & Friesen):
     AU45  blink                 eyeBlink*
 
 ``*`` is the mean of the Left and the Right shape, so what only one side does has half the intensity. A mouthClose as
-large as the jawOpen that it compensates means touching lips: AU25 is then 0, while AU26 still tells that the jaw is down.
+large as the jawOpen that it compensates means touching lips: AU25 is then 0; AU26 still tells that the jaw is down.
 """
 
 from typing import Any
