@@ -1,7 +1,10 @@
 """What a person at the keyboard can get wrong ends in one line and exit code 2, and nothing is lost."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +91,17 @@ def test_resume_needs_nothing_but_the_run(run, tmp_path, capsys):
     rows = [json.loads(line) for line in (copy / "metrics.jsonl").read_text().splitlines()]
     assert [r["step"] for r in rows] == [1, 2, 3, 4, 4, 5, 6, 6]
     assert json.loads((copy / "config.json").read_text())["steps"] == 6
+
+
+def test_a_run_is_used_on_fewer_devices_than_it_was_trained_on(run):
+    code = (
+        "import jax, pathlib; from reenax.train.runs import load_trained; "
+        f"print(jax.device_count(), load_trained(pathlib.Path({str(run)!r})).step)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, "XLA_FLAGS": ""}, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["1", "4"]
 
 
 def test_evaluate_writes_a_table_and_json(run, data, tmp_path, capsys):

@@ -251,8 +251,11 @@ class Checkpoints:
         Raises:
             UserError: the checkpoint is damaged or of another model.
         """
+        # Said outright: without it orbax wants the devices that the training had.
+        here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+        placed = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here), abstract)
         try:
-            items = self._read(step, {"variables": abstract})["variables"]
+            items = self._read(step, {"variables": placed})["variables"]
         except BadCheckpointError as error:
             others = ", ".join(str(s) for s in self.steps() if s != step) or "none"
             raise UserError(
