@@ -12,6 +12,7 @@ from reenax.core.errors import UserError
 from reenax.core.types import Method
 
 ROOT = Path(__file__).parents[1]
+UNPUBLISHED = {"estimators"}  # methods of which no checkpoint exists elsewhere: there is nothing to import
 
 
 @pytest.mark.parametrize("name", reenax.method_names())
@@ -19,7 +20,8 @@ def test_a_method_is_one_hop_away_in_every_folder(name):
     assert Method in reenax.load_method(name).__mro__
     assert (ROOT / "configs" / f"{name}.py").is_file()
     assert (ROOT / "tests" / "methods" / f"test_{name}.py").is_file()
-    assert importlib.import_module(f"reenax.interop.{name}").convert
+    if name not in UNPUBLISHED:
+        assert importlib.import_module(f"reenax.interop.{name}").convert
     configs = importlib.import_module(f"configs.{name}")
     assert "smoke" in configs.NAMES
     for config in configs.NAMES:

@@ -1,13 +1,15 @@
-"""Self-reenactment on held-out clips: the first frame animated by all frames of the same clip."""
+"""`reenax evaluate`: reenactment on held-out clips, measured against exact truth and against doing nothing."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Float64
+from jaxtyping import Array, Float
 
 from data_pipelines.loader import Clips, decode_clip
 from reenax import __version__
@@ -15,24 +17,58 @@ from reenax.core.errors import UserError
 from reenax.core.pictures import as_float
 from reenax.core.types import Source, VideoDrive
 from reenax.inference.progress import tracked
-from reenax.metrics.pixel import l1, psnr, ssim
+from reenax.inference.protocols import PROTOCOLS, Trial, Trials, available, open_tests
+from reenax.inference.readings import Reader, ReadScores, clip_scores, labels_of, reference_of, score_readings
+from reenax.inference.report import Scores, finite, legend, score_table
+from reenax.inference.scores import METRICS, box_scores, boxes, finite_mean, mean_scores, picture_scores
 from reenax.train.runs import Trained
 
-METRICS = {"l1": l1, "psnr": psnr, "ssim": ssim}
-HEADS = {"l1": "L1", "psnr": "PSNR", "ssim": "SSIM"}
+WHOLE = ("l1", "psnr", "ssim")
+"""The metrics of the table of clips."""
 
-Scores = Mapping[str, float]
+ROWS = {
+    "method": "",
+    "copy": "copy the source",
+    "copy_driving": "copy the driving frame",
+    "truth": "the true frames",
+}
+"""What is compared: the method, two ways of doing nothing, and what the estimators read from the truth itself."""
+
+PairMetric = Callable[[Float[Array, "b h w 3"], Float[Array, "b h w 3"]], Float[Array, " b"]]
+"""Made and true pictures in [-1, 1] to one value per picture."""
 
 
 @dataclasses.dataclass(frozen=True)
 class ClipScore:
-    """The mean over a clip's frames, for the method and for copying the source frame."""
+    """The mean over a clip's frames.
+
+    Attributes:
+        clip_id, identity: of the clip that is the truth.
+        frames: how many were measured.
+        method: of the method.
+        copy: of copying the source frame.
+        copy_driving: of copying the driving frame, where that is not the truth.
+        truth: what estimators read from the true frames: their own error.
+        protocol: a name of `reenax.inference.protocols.PROTOCOLS`.
+    """
 
     clip_id: str
     identity: str
     frames: int
     method: Scores
     copy: Scores
+    copy_driving: Scores | None = None
+    truth: Scores | None = None
+    protocol: str = "self"
+
+    def rows(self) -> dict[str, Scores]:
+        """What there is of `ROWS`."""
+        return {row: scores for row in ROWS if (scores := getattr(self, row)) is not None}
+
+    def to_json(self) -> dict[str, Any]:
+        """In a form for JSON."""
+        about = {"protocol": self.protocol, "clip_id": self.clip_id, "identity": self.identity, "frames": self.frames}
+        return {**about, **{row: finite(scores) for row, scores in self.rows().items()}}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,103 +78,202 @@ class Evaluation:
     clips: tuple[ClipScore, ...]
     about: Mapping[str, Any]
 
+    @property
+    def protocols(self) -> tuple[str, ...]:
+        """Names of the protocols, in the order of reports."""
+        return tuple(p for p in PROTOCOLS if any(c.protocol == p for c in self.clips))
+
+    def of(self, protocol: str) -> tuple[ClipScore, ...]:
+        """The clips of one protocol."""
+        return tuple(c for c in self.clips if c.protocol == protocol)
+
+    def means(self, protocol: str) -> dict[str, Scores]:
+        """For every row of `ROWS` that there is the mean over clips, every clip weighing the same."""
+        clips = self.of(protocol)
+        return {row: mean_scores([c.rows()[row] for c in clips]) for row in clips[0].rows()}
+
     def overall(self) -> tuple[Scores, Scores]:
-        """The mean over clips, every clip weighing the same: of the method, and of copying the source."""
-        return _mean([c.method for c in self.clips]), _mean([c.copy for c in self.clips])
+        """The means of the first protocol: of the method, and of copying the source."""
+        means = self.means(self.protocols[0])
+        return means["method"], means["copy"]
+
+    def metrics(self) -> tuple[str, ...]:
+        """The names of all metrics that were measured."""
+        measured = set(chain.from_iterable(scores for c in self.clips for scores in c.rows().values()))
+        return tuple(m for m in METRICS if m in measured)
 
     def table(self) -> str:
-        """One line per clip and one for all; the baseline, copying the source, in brackets."""
-        width = max(len("all clips"), *(len(c.clip_id) for c in self.clips))
-        head = "".join(f"{HEADS[m]:>9} {'(copy)':>8}" for m in METRICS)
-        rows = [(c.clip_id, c.frames, c.method, c.copy) for c in self.clips]
-        rows.append(("all clips", sum(c.frames for c in self.clips), *self.overall()))
+        """One line per clip of the first protocol and one for all, copying the source in brackets; then all protocols
+        with all metrics, where there is more than that."""
+        clips = self.of(self.protocols[0])
+        width = max(len("all clips"), *(len(c.clip_id) for c in clips))
+        head = "".join(f"{METRICS[m].title:>9} {'(copy)':>8}" for m in WHOLE)
+        rows = [(c.clip_id, c.frames, c.method, c.copy) for c in clips]
+        rows.append(("all clips", sum(c.frames for c in clips), *self.overall()))
         lines = [f"{'clip':<{width}} {'frames':>7}{head}"]
         for name, frames, method, copy in rows:
-            cells = "".join(f"{method[m]:9.4f} {copy[m]:8.4f}" for m in METRICS)
+            cells = "".join(f"{method[m]:9.4f} {copy[m]:8.4f}" for m in WHOLE)
             lines.append(f"{name:<{width}} {frames:7d}{cells}")
         method, copy = self.overall()
         change = 100 * (method["l1"] / max(copy["l1"], 1e-9) - 1)
         lines.append(f"L1 is {abs(change):.1f} % {'above' if change > 0 else 'below'} copying the source")
         lines.append("L1 in [0, 1], PSNR in dB; mean over the frames of a clip, then over clips")
+        if len(self.protocols) > 1 or len(self.metrics()) > len(WHOLE):
+            lines += ["", self.summary()]
         return "\n".join(lines)
 
+    def summary(self) -> str:
+        """Every protocol with its baselines and all metrics, and what they are."""
+        rows = [(title, scores) for _, title, scores in self.titled_means()]
+        return f"{score_table('', rows).text()}\n{legend(self.metrics())}"
+
+    def titled_means(self) -> list[tuple[str, str, Scores]]:
+        """(protocol, title of the row, means) of all protocols."""
+        return [
+            (p, f"{PROTOCOLS[p].title}: {ROWS[row] or self.about['method']}", scores)
+            for p in self.protocols
+            for row, scores in self.means(p).items()
+        ]
+
     def to_json(self) -> dict[str, Any]:
-        """All numbers, in a form for JSON."""
-        method, copy = self.overall()
+        """All numbers, in a form for JSON; "overall" is that of the first protocol."""
+        protocols = {p: {row: finite(scores) for row, scores in self.means(p).items()} for p in self.protocols}
+        first = protocols[self.protocols[0]]
         return {
             **self.about,
-            "overall": {"method": dict(method), "copy": dict(copy)},
-            "clips": [dataclasses.asdict(c) for c in self.clips],
+            "overall": {row: first[row] for row in ("method", "copy")},
+            "protocols": {p: {"about": PROTOCOLS[p].about, **rows} for p, rows in protocols.items()},
+            "clips": [c.to_json() for c in self.clips],
         }
 
 
 def evaluate(
-    trained: Trained, clips: Clips, *, max_frames: int | None = None, batch_size: int = 8, progress: bool = True
+    trained: Trained,
+    data: Clips | Path,
+    *,
+    protocols: Sequence[str] | None = None,
+    estimators: Trained | None = None,
+    others: Mapping[str, PairMetric] | None = None,
+    max_frames: int | None = None,
+    batch_size: int = 8,
+    progress: bool = True,
 ) -> Evaluation:
-    """Measures L1 (in [0, 1]), PSNR (dB) and SSIM of self-reenactment, motion taken as it is (absolute).
+    """Measures reenactment, and beside it copying the source (and, across identities, the driving frame).
 
-    The source is a clip's first frame, the driver all of its frames, the first among them. Scores are means over the
-    frames of a clip, then over clips. Copying the source frame is the baseline.
+    L1, PSNR and SSIM of whole pictures; where the dataset has landmarks, L1 in the boxes of face and mouth and the
+    likeness of the mouth's pattern; with estimators, what they read from the pictures against the labels of the truth.
+    Scores are means over the frames of a clip, then over clips.
 
     Args:
         trained: a method that video can drive.
-        clips: what to measure on.
+        data: clips to measure on, or a dataset folder for its test split.
+        protocols: names of `reenax.inference.protocols.PROTOCOLS`; None for all that the dataset has the truth for.
+        estimators: trained `reenax.methods.estimators`.
+        others: more metrics of pairs of pictures, by their names in `reenax.inference.scores.METRICS`.
         max_frames: use only so many frames of each clip.
         batch_size: frames worked on together.
         progress: whether to show it.
 
     Raises:
-        UserError: the method is not driven by video, or the clips have another size.
+        UserError: the method is not driven by video, sizes differ, or the dataset lacks what a protocol needs.
     """
-    if "video" not in trained.method.drives:
-        raise UserError(f"{trained.name} is not driven by video, so it has no self-reenactment to measure")
-    if clips.size != trained.config.data.size:
-        raise UserError(
-            f"{clips.directory} holds frames of {clips.size}x{clips.size}, {trained.name} was trained on "
-            f"{trained.config.data.size}; prepare with --size {trained.config.data.size}"
-        )
-    indices = tracked(range(len(clips)), len(clips), "evaluating", "clips") if progress else range(len(clips))
-    scores = [_score(trained, clips[index], max_frames, batch_size) for index in indices]
+    clips = open_tests(data)
+    check(trained, clips)
+    reader = None if estimators is None else Reader.of(estimators, clips)
+    trials = [Trials.open(p, clips, max_frames) for p in (available(clips) if protocols is None else protocols)]
+    if not trials:
+        raise UserError(f"there is no protocol to measure by; choose from {', '.join(PROTOCOLS)}")
+    every, count = chain.from_iterable(trials), sum(len(t) for t in trials)
+    scores = [
+        _score(trained, trial, reader, others or {}, batch_size)
+        for trial in (tracked(every, count, "evaluating", "clips") if progress else every)
+    ]
     about = {
         "method": trained.name,
         "step": trained.step,
         "split": clips.split,
         "data_digest": clips.digest,
         "size": clips.size,
-        "protocol": "source: first frame; driving: all frames, absolute; mean over frames, then over clips",
-        "ssim": "7x7 uniform window, sample covariance",
+        "protocol": trials[0].protocol.about,
+        "ssim": METRICS["ssim"].unit,
         "reenax": __version__,
         "jax": jax.__version__,
         "device": jax.devices()[0].device_kind,
     }
+    if estimators is not None:
+        about["estimators"] = {"step": estimators.step, "reference": reference_of(clips)}
     return Evaluation(tuple(scores), about)
 
 
-def _score(trained: Trained, record: Mapping[str, Any], max_frames: int | None, batch_size: int) -> ClipScore:
-    """One clip, a batch of frames at a time: clips may be longer than memory holds as floats."""
-    count = len(record["frames"]) if max_frames is None else min(max_frames, len(record["frames"]))
-    first = as_float(decode_clip(record, [0]))
-    run = trained.method.reenactor(trained.variables, Source(first), anchor=VideoDrive(first), mode="absolute")
-    method, copy = np.zeros(len(METRICS)), np.zeros(len(METRICS))
+def check(trained: Trained, clips: Clips) -> None:
+    """Refuses what cannot be measured.
+
+    Raises:
+        UserError: the method is not driven by video, or sizes differ.
+    """
+    if "video" not in trained.method.drives:
+        raise UserError(f"{trained.name} is not driven by video, so it has no reenactment to measure")
+    check_size(trained, clips)
+
+
+def check_size(trained: Trained, clips: Clips) -> None:
+    """Refuses networks that were trained on pictures of another size.
+
+    Raises:
+        UserError: they were.
+    """
+    if clips.size != trained.config.data.size:
+        raise UserError(
+            f"{clips.directory} holds frames of {clips.size}x{clips.size}, {trained.name} was trained on "
+            f"{trained.config.data.size}; prepare with --size {trained.config.data.size}"
+        )
+
+
+def _score(
+    trained: Trained, trial: Trial, reader: Reader | None, others: Mapping[str, PairMetric], batch_size: int
+) -> ClipScore:
+    """One trial, a batch of frames at a time: clips may be longer than memory holds as floats."""
+    truth, count, source = trial.truth, trial.frames, as_float(trial.source)
+    start = VideoDrive(as_float(decode_clip(trial.driving, [0])))
+    run = trained.method.reenactor(trained.variables, Source(source), anchor=start, mode=trial.protocol.mode)
+    where = boxes(truth["landmarks"], trial.source.shape[1]) if "landmarks" in truth else {}
+    frames: dict[str, list[dict[str, np.ndarray]]] = {}
+    read: dict[str, list[ReadScores]] = {}
     for begin in range(0, count, batch_size):
         chosen = list(range(begin, min(begin + batch_size, count)))
         padded = chosen + [chosen[-1]] * (batch_size - len(chosen))  # one compiled program serves all
-        real = as_float(decode_clip(record, padded))
-        method += _measured(run(VideoDrive(real)), real)[:, : len(chosen)].sum(axis=1)
-        copy += _measured(jnp.broadcast_to(first, real.shape), real)[:, : len(chosen)].sum(axis=1)
-    means = (dict(zip(METRICS, (total / count).tolist(), strict=True)) for total in (method, copy))
-    return ClipScore(record["clip_id"], record["identity"], count, *means)
+        true = as_float(decode_clip(truth, padded))
+        driving = as_float(decode_clip(trial.driving, padded)) if trial.protocol.crosses else true
+        made = {"method": run(VideoDrive(driving)), "copy": jnp.broadcast_to(source, true.shape)}
+        if trial.protocol.crosses:
+            made["copy_driving"] = driving
+        part = {name: box[padded] for name, box in where.items()}
+        for row, pictures in made.items():
+            frames.setdefault(row, []).append(_measured(pictures, true, part, others, len(chosen)))
+        if reader is not None:
+            readings = {"truth": reader(true)} | {row: reader(pictures) for row, pictures in made.items()}
+            labels = labels_of(truth, padded, readings["truth"])
+            for row, found in readings.items():
+                read.setdefault(row, []).append(score_readings(found, labels, len(chosen)))
+    rows = {row: _means(parts) for row, parts in frames.items()}
+    rows |= {row: {**rows.get(row, {}), **clip_scores(parts)} for row, parts in read.items()}
+    return ClipScore(truth["clip_id"], truth["identity"], count, **rows, protocol=trial.protocol.name)
 
 
-def _measured(made: Float[Array, "b h w 3"], real: Float[Array, "b h w 3"]) -> Float64[np.ndarray, "metrics b"]:
-    return np.asarray(_on_device(made, real), np.float64)
+def _measured(
+    made: Float[Array, "b h w 3"],
+    true: Float[Array, "b h w 3"],
+    where: Mapping[str, np.ndarray],
+    others: Mapping[str, PairMetric],
+    count: int,
+) -> dict[str, np.ndarray]:
+    """Every picture metric of the first ``count`` frames of a batch."""
+    scores = {**picture_scores(made, true), **{name: metric(made, true) for name, metric in others.items()}}
+    if where:
+        scores |= box_scores(made, true, where)
+    return {name: np.asarray(values, np.float64)[:count] for name, values in jax.device_get(scores).items()}
 
 
-@jax.jit
-def _on_device(made: Float[Array, "b h w 3"], real: Float[Array, "b h w 3"]) -> Float[Array, "metrics b"]:
-    made = made.astype(jnp.promote_types(made.dtype, jnp.float32))
-    return jnp.stack([metric(made, real) for metric in METRICS.values()])
-
-
-def _mean(scores: list[Scores]) -> Scores:
-    return {m: float(np.mean([s[m] for s in scores])) for m in METRICS}
+def _means(parts: Sequence[Mapping[str, np.ndarray]]) -> dict[str, float]:
+    """The mean over the frames that have a value; NaN where none has."""
+    return {name: finite_mean(np.concatenate([part[name] for part in parts])) for name in parts[0]}

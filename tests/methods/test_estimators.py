@@ -1,0 +1,220 @@
+"""Estimators as a method: what every method must keep, and what these networks read."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from configs import estimators as configs
+from reenax.core.config import from_mapping
+from reenax.core.errors import UserError
+from reenax.core.step import create_state, train_step
+from reenax.core.types import Source
+from reenax.methods.estimators import (
+    LABELS,
+    NETWORKS,
+    Disturbance,
+    Estimators,
+    HourglassParams,
+    LandmarkReader,
+    blurred,
+    disturbed,
+    marked,
+)
+from reenax.train.engine import Engine
+from reenax.train.runs import make_method
+from reenax.train.sharding import make_mesh, put_batch
+
+SIZE = 16
+TRUNK = {"width": 4, "num_blocks": 1, "max_features": 8, "hidden": 16}
+SMALL: dict[str, Any] = {
+    "expressions": 5,
+    "identities": 7,
+    "landmarks": {"width": 4, "num_blocks": 1, "max_features": 8},
+    "motion": TRUNK,
+    "identity": TRUNK,
+}
+
+
+def small_method(**changes: Any) -> Estimators:
+    return dataclasses.replace(from_mapping(Estimators, SMALL), **changes)
+
+
+def make_batch(count: int = 8, size: int = SIZE, expressions: int = 5, identities: int = 7) -> dict[str, jax.Array]:
+    """Smooth pictures, uint8, with random labels."""
+    keys = jax.random.split(jax.random.key(1), 5)
+    picture = jax.image.resize(jax.random.uniform(keys[0], (count, 6, 6, 3)), (count, size, size, 3), "cubic")
+    return {
+        "source": (255 * jnp.clip(picture, 0, 1)).astype(jnp.uint8),
+        "landmarks": jax.random.uniform(keys[1], (count, 68, 2), minval=-0.7, maxval=0.7),
+        "pose": jax.random.uniform(keys[2], (count, 6), minval=-0.3, maxval=0.3),
+        "expression": jax.random.uniform(keys[3], (count, expressions)),
+        "identity_coefficients": jax.random.normal(keys[4], (count, identities)),
+    }
+
+
+def optimisers(rule: optax.GradientTransformation) -> dict[str, optax.GradientTransformation]:
+    return dict.fromkeys(NETWORKS, rule)
+
+
+def step_of(method: Estimators, rule: optax.GradientTransformation) -> Any:
+    players = method.players(optimisers(rule))
+    return jax.jit(lambda s, b, active: train_step(method, players, s, b, active, {}), static_argnums=2)
+
+
+def fresh(method: Estimators, rule: optax.GradientTransformation) -> Any:
+    players = method.players(optimisers(rule))
+    return jax.jit(lambda b: create_state(method, players, 0, b))(make_batch())
+
+
+@pytest.fixture(scope="module")
+def started() -> tuple[Estimators, Any, Any]:
+    """Moved by SGD at rate 1: a step leaves minus the gradient in the difference."""
+    method = small_method()
+    return method, fresh(method, optax.sgd(1.0)), step_of(method, optax.sgd(1.0))
+
+
+@pytest.mark.parametrize("name", configs.NAMES)
+def test_every_config_builds(name):
+    config = configs.get_config(name)
+    method: Any = make_method(config)
+    size = config.data.size
+    assert config.data.labels == configs.LABELS == LABELS
+    assert method.fields == {"frames", *LABELS}
+    batch = {"source": jnp.zeros((2, size, size, 3))}
+    shapes = jax.eval_shape(method.init, jax.random.key(0), batch)
+    assert set(shapes) == set(NETWORKS) == {p.name for p in method.players({n: optax.sgd(0.1) for n in config.optim})}
+    read = jax.eval_shape(method.read, shapes, batch["source"])
+    assert [x.shape for x in read] == [(2, 68, 2), (2, 6), (2, 52), (2, 80)]
+    assert not method.drives
+
+
+def test_each_player_moves_only_what_it_owns(started):
+    method, state, step = started
+    for name in NETWORKS:
+        after, metrics = step(state, make_batch(), (name,))
+        for before, now in ((state.params, after.params), (state.collections, after.collections)):
+            same = jax.tree.map(lambda a, b: bool(jnp.array_equal(a, b)), before, now)
+            assert {n for n, tree in same.items() if not all(jax.tree.leaves(tree))} == {name}
+        assert all(bool(jnp.isfinite(v)) for v in metrics.values())
+        assert f"{name}/loss" in metrics
+
+
+def test_every_owned_leaf_gets_a_gradient(started):
+    """All but those of which theory says zero: biases in front of a norm, and the bias under the spatial softmax."""
+    _, state, step = started
+    after, _ = step(state, make_batch(), NETWORKS)
+    gradients = jax.tree.map(lambda a, b: np.asarray(a - b), state.params, after.params)
+    for path, gradient in jax.tree_util.tree_flatten_with_path(gradients)[0]:
+        name = jax.tree_util.keystr(path, simple=True, separator="/")
+        assert np.isfinite(gradient).all(), name
+        if name.endswith("conv/bias") or name == "landmarks/points/bias":
+            assert np.abs(gradient).max() < 1e-3, name
+        else:
+            assert np.abs(gradient).max() > 0, name
+
+
+def test_one_device_equals_eight():
+    method, batch = small_method(), {k: np.asarray(v) for k, v in make_batch().items()}
+    players, results = method.players(optimisers(optax.sgd(1e-3))), []
+    for devices in (1, 8):
+        engine = Engine.build(method, players, make_mesh(devices, 1, jax.devices()[:devices]), batch, seed=0)
+        state, metrics = engine.fresh_state(batch), {}
+        for i in range(2):
+            state, metrics = engine.step(state, put_batch(batch, engine.mesh), i)
+        results.append(jax.device_get((metrics, state.params, state.collections)))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-5), *results)
+
+
+def test_bfloat16_keeps_float32_state_and_remat_changes_no_number(started):
+    _, state, step = started
+    reference, expected = step(state, make_batch(), NETWORKS)
+    after, metrics = step_of(small_method(dtype="bfloat16"), optax.sgd(1.0))(state, make_batch(), NETWORKS)
+    assert {x.dtype for x in jax.tree.leaves((after.params, after.collections))} == {jnp.dtype("float32")}
+    for name in NETWORKS:
+        assert float(metrics[f"{name}/loss"]) == pytest.approx(float(expected[f"{name}/loss"]), rel=0.05)
+    again, metrics = step_of(small_method(remat=True), optax.sgd(1.0))(state, make_batch(), NETWORKS)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), metrics, expected)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), again.collections, reference.collections
+    )
+
+
+def test_overfits_one_batch():
+    method = small_method(disturbance=Disturbance(0.0, 0.0, 0.0, 0.0))
+    state, step = fresh(method, optax.adam(5e-3)), step_of(method, optax.adam(5e-3))
+    losses = []
+    for _ in range(120):
+        state, metrics = step(state, make_batch(), NETWORKS)
+        losses.append([float(metrics[f"{n}/loss"]) for n in NETWORKS])
+    first, last = losses[0], losses[-1]
+    assert last[1] < 0.1 * first[1]
+    assert last[2] < 0.1 * first[2]
+    assert last[0] < 0.9 * first[0]  # random points of a smooth picture: four channels cannot place them all
+
+
+def test_a_reader_of_landmarks_says_where_a_peak_is():
+    """Coordinates are those of the whole picture's pixels, whatever the heatmap's size is."""
+
+    class Peak(LandmarkReader):
+        pass
+
+    reader = Peak(HourglassParams(downs=1, width=4, num_blocks=1, max_features=8))
+    picture = jnp.zeros((1, 16, 16, 3))
+    variables: Any = reader.init(jax.random.key(0), picture, train=False)
+    # nothing but the coordinates' scale is left when all heatmaps are flat: the middle
+    flat = jax.tree.map(jnp.zeros_like, variables["params"])
+    points: Any = reader.apply({**variables, "params": flat}, picture, train=False)
+    np.testing.assert_allclose(points, 0, atol=1e-6)
+    # the brightest place of the halved picture is its last cell, pixels 14 and 15: centre 14.5 of 0..15
+    params = jax.tree.map(jnp.zeros_like, variables["params"])
+    params["down_0"]["conv"]["kernel"] = params["down_0"]["conv"]["kernel"].at[1, 1, 0, 0].set(1.0)
+    params["down_0"]["norm"]["scale"] = jnp.ones(4)
+    params["points"]["kernel"] = (
+        params["points"]["kernel"].at[0, 0, -4].set(100.0)
+    )  # the hourglass keeps its input last
+    points = reader.apply({**variables, "params": params}, picture.at[0, 14:, 14:].set(1.0), train=False)
+    np.testing.assert_allclose(points, 2 * 14.5 / 15 - 1, atol=1e-5)
+
+
+def test_disturbed_pictures_stay_pictures():
+    picture = jax.random.uniform(jax.random.key(0), (4, 16, 16, 3), minval=-1)
+    same = disturbed(picture, jax.random.key(1), Disturbance(0.0, 0.0, 0.0, 0.0))
+    np.testing.assert_allclose(same, picture, atol=1e-6)
+    other = disturbed(picture, jax.random.key(1), Disturbance())
+    assert float(jnp.abs(other).max()) <= 1
+    assert float(jnp.abs(other - picture).mean()) > 0.02
+    constant = jnp.full((1, 8, 8, 3), 0.3)
+    np.testing.assert_allclose(blurred(constant), constant, atol=1e-6)
+    dot = jnp.zeros((1, 9, 9, 1)).at[0, 4, 4, 0].set(1.0)
+    np.testing.assert_allclose(blurred(dot)[0, 4, :, 0], np.array([0, 0, 1, 4, 6, 4, 1, 0, 0]) * 6 / 256, atol=1e-7)
+
+
+def test_preview_marks_the_points(started):
+    method, state, _ = started
+    batch: Any = make_batch(2)
+    batch["source"] = batch["source"] / 127.5 - 1.0
+    columns = jax.jit(method.preview)(state.variables, batch)
+    assert {"source", "prediction", "target"} <= set(columns)
+    green = jnp.asarray((-1.0, 1.0, -1.0))
+    point = jnp.zeros((2, 1, 2)) + 1 / (SIZE - 1)  # the centre of pixel 8
+    dotted = marked(batch["source"], point)
+    np.testing.assert_array_equal(dotted[0, 8, 8], green)
+    np.testing.assert_array_equal(dotted[0, 11, 11], batch["source"][0, 11, 11])
+    changed = (columns["target"] == green[None, None, None]).all(axis=-1).sum(axis=(1, 2))
+    assert (changed >= 40).all()
+
+
+def test_what_is_wrong_is_said():
+    method = small_method()
+    with pytest.raises(UserError, match="estimators read faces and make none"):
+        method.reenactor({}, Source(jnp.zeros((1, SIZE, SIZE, 3))))
+    with pytest.raises(UserError, match=r"config\.optim\.identity is missing"):
+        method.players({"landmarks": optax.sgd(0.1), "motion": optax.sgd(0.1)})
+    floats: Any = {k: v.astype(jnp.float32) for k, v in make_batch(expressions=9).items()}
+    with pytest.raises(UserError, match=r"config\.model\.expressions=5, but .* pass --config\.model\.expressions=9"):
+        method.init(jax.random.key(0), floats)
