@@ -10,6 +10,7 @@ settings.json  what the dataset is made with; another run over the folder must a
 """
 
 import contextlib
+import fcntl
 import json
 import os
 import shutil
@@ -31,10 +32,56 @@ PACKAGES = ("array-record", "av", "dlib-bin", "numpy", "pillow", "simplejpeg", "
 Records = Callable[[], Iterator[dict[str, Any]]]
 
 
+@contextlib.contextmanager
+def claimed(out: Path, settings: Mapping[str, Any]) -> Iterator[Path]:
+    """The output folder, ours alone while we work, and made with these settings. Raises UserError."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        held = os.open(out, os.O_RDONLY)
+    except OSError as error:
+        raise UserError(f"{out}: cannot be used as a folder ({error.strerror}); choose another --out") from error
+    try:
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise UserError(f"{out}: another run is preparing this folder; wait for it to end") from error
+        _agree(out, settings)
+        yield out
+    finally:
+        os.close(held)
+
+
+def _agree(out: Path, settings: Mapping[str, Any]) -> None:
+    path = out / SETTINGS_FILE
+    if not path.is_file():
+        if any(child.name != f"{path.name}.new" for child in out.iterdir()):
+            raise UserError(f"{out}: not empty, and holds no dataset of ours; choose another --out")
+        try:
+            write_json(path, settings)
+        except OSError as error:
+            raise UserError(f"{out}: cannot be written ({error.strerror})") from error
+        return
+    try:
+        there = json.loads(path.read_text("utf-8"))
+        differing = [key for key in {**settings, **there} if there.get(key) != settings.get(key)]
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise UserError(f"{path}: cannot be read; choose another --out") from error
+    if differing:
+        here, asked = (", ".join(f"{key} {of.get(key)}" for key in differing) for of in (there, settings))
+        raise UserError(f"{out}: was made with {here}, not {asked}; use the same, or choose another --out")
+
+
 def build(
-    out: Path, splits: Mapping[str, Records], sources: Mapping[str, Any], size: int, fields: frozenset[str]
+    out: Path,
+    splits: Mapping[str, Records],
+    sources: Mapping[str, Any],
+    size: int,
+    fields: frozenset[str],
+    builder: Callable[..., Any] | None = None,
 ) -> None:
     """Build the dataset of some records and put it in the place of the one that `out` may hold.
+
+    builder: the TFDS builder (`data_pipelines.builders`), by default that of clips cut from videos.
 
     Raises UserError when it cannot be written or reads back differently, and leaves what was there.
     """
@@ -42,7 +89,7 @@ def build(
     building, ready = work / "build", work / "ready"
     shutil.rmtree(building, ignore_errors=True)
     try:
-        folder, written = _write(building, splits, fields)
+        folder, written = _write(building, splits, fields, builder)
         about, index = _read_back(folder, written, size, fields)
         write_json(folder / INDEX_FILE, index)
         write_json(folder / SOURCES_FILE, sources)
@@ -81,7 +128,9 @@ def write_json(path: Path, content: Any) -> None:
     os.replace(aside, path)
 
 
-def _write(building: Path, splits: Mapping[str, Records], fields: frozenset[str]) -> tuple[Path, dict[str, list[str]]]:
+def _write(
+    building: Path, splits: Mapping[str, Records], fields: frozenset[str], builder: Callable[..., Any] | None
+) -> tuple[Path, dict[str, list[str]]]:
     """Run TFDS; gives the dataset's folder and the digests of the records of every split in their order."""
     import tensorflow_datasets as tfds
 
@@ -97,12 +146,12 @@ def _write(building: Path, splits: Mapping[str, Records], fields: frozenset[str]
 
     tfds.disable_progress_bar()
     building.mkdir(parents=True)
-    builder = VideoFolder(
+    made = (builder or VideoFolder)(
         data_dir=building, fields=fields, splits={split: lambda split=split: noting(split) for split in splits}
     )
     with open(os.devnull, "w") as quiet, contextlib.redirect_stdout(quiet):
-        builder.download_and_prepare()
-    return Path(builder.data_path), written
+        made.download_and_prepare()
+    return Path(made.data_path), written
 
 
 def _read_back(

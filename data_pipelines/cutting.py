@@ -13,6 +13,7 @@ import simplejpeg
 
 from data_pipelines import faces, media, tracking
 from data_pipelines.inputs import Video
+from data_pipelines.parts import read_part, write_part
 from reenax.core.errors import UserError
 
 FORMAT = 1
@@ -76,11 +77,7 @@ def outcome_of(folder: Path) -> Outcome:
 def read_records(folder: Path, video: Video) -> Iterator[dict[str, Any]]:
     """The records of a folder that `cut` wrote."""
     for number in range(outcome_of(folder).clips):
-        with np.load(folder / f"{number:04d}.npz", allow_pickle=False) as stored:
-            record: dict[str, Any] = {name: stored[name] for name in stored.files if name not in ("jpeg", "ends")}
-            jpeg, ends = stored["jpeg"].tobytes(), stored["ends"].tolist()
-        record["frames"] = [jpeg[start:end] for start, end in zip([0, *ends], ends, strict=False)]
-        record["fps"] = np.float32(record["fps"])
+        record = read_part(folder / f"{number:04d}.npz")
         yield {"clip_id": f"{video.name}/{number:04d}", "identity": video.identity, **record}
 
 
@@ -130,8 +127,7 @@ def _write(path: Path, clip: tracking.Clip, jpegs: list[bytes], sound: np.ndarra
         "fps": np.float32(1 / step),
         "timestamps": times,
         "bbox": np.asarray(clip.box, np.float32),
-        "jpeg": np.frombuffer(b"".join(jpegs), np.uint8),
-        "ends": np.cumsum([len(jpeg) for jpeg in jpegs]),
+        "frames": jpegs,
         "audio": np.zeros(0, np.int16),
     }
     if sound is not None:
@@ -139,7 +135,7 @@ def _write(path: Path, clip: tracking.Clip, jpegs: list[bytes], sound: np.ndarra
         record["audio"] = sound[first:stop]
     if clip.landmarks is not None:
         record["landmarks"] = faces.landmarks_in_square(clip.landmarks, clip.box, size)
-    np.savez(path, **record)
+    write_part(path, record)
 
 
 def _sound(path: Path, times: np.ndarray) -> np.ndarray | None:

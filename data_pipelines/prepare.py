@@ -1,9 +1,6 @@
 """Videos to a dataset of clips: find, cut in parallel, build, report. An interrupted run continues where it was."""
 
-import contextlib
-import fcntl
 import json
-import os
 import shutil
 import time
 from collections import Counter
@@ -93,7 +90,7 @@ def prepare(
     found, skipped = find_videos(videos)
     if faces == "dlib":
         face_finding.require()
-    with _claimed(Path(out), {**asdict(settings), "test_share": test_share, "split": split}) as out:
+    with building.claimed(Path(out), {**asdict(settings), "test_share": test_share, "split": split}) as out:
         building.publish(out)
         plan = _plan(out, found, settings)
         skipped += plan.skipped
@@ -137,45 +134,6 @@ def _settings(
             f"split {split!r}: give identity (nobody is in both splits) or clips (of every person, the last)"
         )
     return Settings(size=size, faces=faces, min_frames=min_frames, max_frames=max_frames)
-
-
-@contextlib.contextmanager
-def _claimed(out: Path, settings: Mapping[str, Any]) -> Iterator[Path]:
-    """The output folder, ours alone while we work, and made with these settings."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        held = os.open(out, os.O_RDONLY)
-    except OSError as error:
-        raise UserError(f"{out}: cannot be used as a folder ({error.strerror}); choose another --out") from error
-    try:
-        try:
-            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise UserError(f"{out}: another run is preparing this folder; wait for it to end") from error
-        _agree(out, settings)
-        yield out
-    finally:
-        os.close(held)
-
-
-def _agree(out: Path, settings: Mapping[str, Any]) -> None:
-    path = out / building.SETTINGS_FILE
-    if not path.is_file():
-        if any(child.name != f"{path.name}.new" for child in out.iterdir()):
-            raise UserError(f"{out}: not empty, and holds no dataset of ours; choose another --out")
-        try:
-            building.write_json(path, settings)
-        except OSError as error:
-            raise UserError(f"{out}: cannot be written ({error.strerror})") from error
-        return
-    try:
-        there = json.loads(path.read_text("utf-8"))
-        differing = [key for key in {**settings, **there} if there.get(key) != settings.get(key)]
-    except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise UserError(f"{path}: cannot be read; choose another --out") from error
-    if differing:
-        here, asked = (", ".join(f"{key} {of.get(key)}" for key in differing) for of in (there, settings))
-        raise UserError(f"{out}: was made with {here}, not {asked}; use the same, or choose another --out")
 
 
 def _plan(out: Path, found: Sequence[Video], settings: Settings) -> _Plan:

@@ -74,7 +74,7 @@ def cut_all(tasks: Sequence[Task], settings: Settings, workers: int) -> Generato
 def _work(connection: Connection, settings: Settings) -> None:
     """A worker's life: videos come, outcomes go, None ends it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which ends us
-    _die_with_parent()
+    die_with_parent()
     with contextlib.suppress(EOFError):
         while (task := connection.recv()) is not None:
             try:
@@ -85,8 +85,8 @@ def _work(connection: Connection, settings: Settings) -> None:
                 connection.send(Outcome(0, 0, False, "unreadable", f"{type(error).__name__}: {error}"[:200]))
 
 
-def _die_with_parent() -> None:
-    """A killed parent sends no signal: look for it."""
+def die_with_parent() -> None:
+    """Ends this process when its parent has gone: a killed parent sends no signal."""
     parent = os.getppid()
 
     def watch() -> None:

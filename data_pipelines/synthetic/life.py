@@ -65,9 +65,9 @@ def perform(person: Person, seed: int, take: int, seconds: float, fps: float) ->
         return stream(seed, name, person.name, take)
 
     rotation, translation = motion.head(rng("head"), style, times)
-    looking = motion.gaze(rng("gaze"), style, rotation, times, duration)
     dip, lift = motion.nods(rng("nods"), style, spoken.accents, times)
     rotation[:, 0] += dip
+    looking = motion.gaze(rng("gaze"), style, rotation, times, duration)
 
     said = visemes.mouth(spoken.phonemes, spoken.times, spoken.loudness, times)
     mouth, closure = said[:, : visemes.CLOSURE] * style.articulation, said[:, visemes.CLOSURE]

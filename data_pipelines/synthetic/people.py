@@ -16,7 +16,7 @@ IDENTITIES = 80
 SEMANTIC_IDENTITIES = 16
 """The first coefficients are directions with a meaning (face width, nose length, ...), the rest are smooth fields."""
 
-SEMANTIC_SPREAD, FIELD_SPREAD, IDENTITY_LIMIT = 0.8, 0.65, 1.7
+SEMANTIC_SPREAD, FIELD_SPREAD, IDENTITY_LIMIT = 0.75, 0.6, 1.6
 """Standard deviations of the shape before the cut, and the largest coefficient that is kept."""
 
 SKIN_TONES = np.array(
@@ -33,13 +33,14 @@ HAIR_COLOURS = np.array(  # black, dark brown, brown, blond, red, grey
     ]
 )
 HAIR_SHARES = np.array([[0.10, 0.25, 0.25, 0.18, 0.10, 0.12], [0.55, 0.25, 0.06, 0.03, 0.01, 0.10]])
-"""How often each colour is worn with the lightest and with the darkest skin; in between it is interpolated."""
+"""How often each colour is worn with the palest and with dark skin; in between it is interpolated."""
 IRIS_COLOURS = np.array([[0.13, 0.065, 0.026], [0.21, 0.286, 0.13], [0.18, 0.31, 0.52], [0.26, 0.31, 0.34]])
 IRIS_SHARES = np.array([[0.30, 0.20, 0.30, 0.20], [0.91, 0.05, 0.01, 0.03]])
 
 KEY_AZIMUTH, KEY_ELEVATION = (-0.9, 0.9), (0.2, 0.7)  # radians
-KEY_STRENGTH, FILL_STRENGTH, AMBIENT = (0.70, 0.84), (0.12, 0.22), (0.26, 0.34)
+KEY_STRENGTH, FILL_STRENGTH, AMBIENT = (0.60, 0.80), (0.12, 0.22), (0.28, 0.38)
 KEY_WARMTH = (-1.0, 1.5)  # in steps of (0, -.03, -.08) on the colour of the key light
+EXPOSURE, EXPOSURE_RANGE = 0.45, (0.85, 1.2)  # skin that needs no correction, and how far the camera corrects others
 BACKGROUND = (0.05, 0.55)
 
 LOW_VOICE, HIGH_VOICE = (88.0, 145.0), (165.0, 245.0)  # mean pitch in hertz
@@ -49,7 +50,7 @@ TEMPO = (0.85, 1.2)
 BREATHINESS = (0.05, 0.5)
 
 # How people move: moderate, so that small models can learn it. Angles in radians, translation in centimetres.
-YAW_SPREAD, PITCH_SPREAD, ROLL_SPREAD = (0.14, 0.25), (0.07, 0.13), (0.05, 0.11)  # standard deviations
+YAW_SPREAD, PITCH_SPREAD, ROLL_SPREAD = (0.16, 0.26), (0.07, 0.13), (0.05, 0.11)  # standard deviations
 TRANSLATION_SPREAD = (0.25, 0.5)
 MOTION_SPEED = (0.7, 1.3)  # multiplies the frequencies of all head motion
 NOD = (0.0, 0.06)  # how far the head dips on an accent
@@ -158,12 +159,13 @@ def person(seed: int, index: int) -> Person:
     spread = np.where(np.arange(IDENTITIES) < SEMANTIC_IDENTITIES, SEMANTIC_SPREAD, FIELD_SPREAD)
     identity = np.clip(face.normal(size=IDENTITIES) * spread, -IDENTITY_LIMIT, IDENTITY_LIMIT)
     voice = _voice(stream(seed, "voice", index))
-    light, key_light = _light(stream(seed, "light", index))
+    materials = _materials(stream(seed, "materials", index), bearded=voice.pitch < LOW_VOICE[1])
+    light, key_light = _light(stream(seed, "light", index), materials["skin"])
     background = stream(seed, "background", index)
     return Person(
         name=f"synthetic-{seed}-{index:05d}",
         identity=identity.astype(np.float32),
-        materials=_materials(stream(seed, "materials", index), bearded=voice.pitch < LOW_VOICE[1]),
+        materials=materials,
         light=light,
         key_light=key_light,
         background=background.uniform(*BACKGROUND, (2, 3)).astype(np.float32),
@@ -173,15 +175,11 @@ def person(seed: int, index: int) -> Person:
     )
 
 
-def directional_light(direction: np.ndarray, colour: np.ndarray) -> np.ndarray:
-    """A distant light as nine spherical harmonics per colour channel, [9 3].
+def _beam(direction: np.ndarray, colour: np.ndarray) -> np.ndarray:
+    """A distant light from a unit direction [3] as nine harmonics per colour [9 3].
 
-    Args:
-        direction: [3], unit vector towards the light.
-        colour: [3], strength per channel; 1 lights a white surface that faces it to about one.
-
-    Order and constants are those of monocular face reconstruction (Ramamoorthi and Hanrahan, SIGGRAPH 2001): the
-    renderer multiplies by the clamped cosine's factors, here are the harmonics alone.
+    Order and signs are those of `reenax.geometry.light`, whose basis carries the other factors; the full weight of
+    every band is harder than a matt surface shows and reads well at few pixels.
     """
     x, y, z = direction
     c0, c1, c2 = 1 / np.sqrt(4 * np.pi), np.sqrt(3) / np.sqrt(4 * np.pi), 3 * np.sqrt(5) / np.sqrt(12 * np.pi)
@@ -190,15 +188,19 @@ def directional_light(direction: np.ndarray, colour: np.ndarray) -> np.ndarray:
     return np.array(linear + [c2 * value for value in squares])[:, None] * np.asarray(colour)
 
 
-def _light(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """A key light from the front, a fill light from the other side and an even one: [9 3] and the key's direction."""
+def _light(rng: np.random.Generator, skin: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A key light from the front, a fill light from the other side and an even one: [9 3] and the key's direction.
+
+    The camera exposes for the skin, linear RGB [3], or the palest faces would be white and the darkest black.
+    """
     azimuth, elevation = rng.uniform(*KEY_AZIMUTH), rng.uniform(*KEY_ELEVATION)
     key = np.array([np.sin(azimuth) * np.cos(elevation), np.sin(elevation), np.cos(azimuth) * np.cos(elevation)])
     fill = np.array([-0.6 * np.sign(azimuth), 0.1, 0.79])
     warm = np.array([1, 0.97, 0.95]) - rng.uniform(*KEY_WARMTH) * np.array([0, 0.03, 0.08])
-    light = directional_light(key, warm * rng.uniform(*KEY_STRENGTH))
-    light += directional_light(fill / np.linalg.norm(fill), np.array([0.8, 0.9, 1.0]) * rng.uniform(*FILL_STRENGTH))
+    light = _beam(key, warm * rng.uniform(*KEY_STRENGTH))
+    light += _beam(fill / np.linalg.norm(fill), np.array([0.8, 0.9, 1.0]) * rng.uniform(*FILL_STRENGTH))
     light[0] += rng.uniform(*AMBIENT)
+    light *= np.clip((EXPOSURE / skin.mean()) ** 0.3, *EXPOSURE_RANGE)
     return light.astype(np.float32), key.astype(np.float32)
 
 
@@ -228,8 +230,8 @@ def _materials(rng: np.random.Generator, *, bearded: bool) -> Materials:
 
 def _pick(rng: np.random.Generator, colours: np.ndarray, shares: np.ndarray, darkness: float) -> np.ndarray:
     """One of the colours [n 3] by its share [n], mixed a little with a second one."""
-    share = shares[0] + (shares[1] - shares[0]) * darkness
-    first, second = rng.choice(len(colours), size=2, p=share / share.sum())
+    share = shares[0] + (shares[1] - shares[0]) * min(1.0, 1.5 * darkness)
+    first, second = rng.choice(len(colours), size=2, p=share)
     mix = rng.uniform(0, 0.3)
     return colours[first] * (1 - mix) + colours[second] * mix
 

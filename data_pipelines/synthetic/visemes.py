@@ -14,6 +14,7 @@ from data_pipelines.synthetic.phonemes import NUMBER, PHONEMES
 from reenax.geometry.head.names import EXPRESSIONS
 
 SMOOTHING = 0.10  # seconds, full width of the raised cosine
+RELEASE = 0.2  # share of a stop in which the mouth is already on its way to the next sound
 CLOSURE = len(EXPRESSIONS)
 """An extra channel after the 52: in [0, 1], how far the lips are closed over the open jaw (see `close`)."""
 
@@ -102,6 +103,10 @@ def mouth(phonemes: np.ndarray, times: np.ndarray, loudness: np.ndarray, at: np.
     Returns:
         [t 53] in [0, 1]: the weights of `EXPRESSIONS` and, last, `CLOSURE`.
     """
+    times = times.copy()
+    for place in np.flatnonzero([PHONEMES[phoneme].kind == "stop" for phoneme in phonemes]):
+        end = times[place, 1] - RELEASE * (times[place, 1] - times[place, 0])
+        times[place, 1] = times[place + 1 : place + 2, 0] = end
     targets, pulls, spans = [], [], []
     for phoneme, (start, end), loud in zip(phonemes.tolist(), times.tolist(), loudness.tolist(), strict=True):
         kinds = _ROWS[phoneme]

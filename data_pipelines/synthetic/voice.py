@@ -22,13 +22,14 @@ TRANSFORM = 1024  # samples of a window (two hops) and the ringing of its filter
 OVERSAMPLING = 4  # of the pulses, whose edges are sharp
 LEAD, TAIL = 0.03, 0.06  # seconds of sound before and after the phonemes: onset of the envelope, ringing
 
-BANDWIDTHS = np.array([70.0, 100.0, 140.0, 220.0, 300.0])  # Hz, of F1 to F5
-FIFTH_FORMANT = 4300.0
+UPPER_FORMANTS = (4300.0, 5300.0, 6200.0)  # Hz, above those of the phonemes; the same for every sound
+BANDWIDTHS = np.array([70.0, 100.0, 140.0, 220.0, 300.0, 350.0, 400.0])  # Hz
+TILT, BREATHY_TILT = 4000.0, 2200.0  # Hz from which the pulses are damped, and how much lower a whisper would be
 FORMANT_SMOOTHING, VOICE_SMOOTHING, NOISE_SMOOTHING, BURST_SMOOTHING = 0.05, 0.024, 0.02, 0.004  # seconds
 OPENING, CLOSING = 0.42, 0.18  # parts of a period
 JITTER, SHIMMER = 0.008, 0.04  # relative, from period to period
 LEVEL, PEAK = 0.09, 0.9  # root mean square of the vowels and largest sample, of full scale
-NOISE_GAIN, BREATH_GAIN, BREATHY_GAIN = 3.0, 0.8, 0.2  # against the pulses
+NOISE_GAIN, BREATH_GAIN, BREATHY_GAIN = 5.0, 1.2, 0.2  # against the pulses
 
 
 def synthesise(spoken: Talk, style: VoiceStyle, samples: int) -> np.ndarray:
@@ -59,7 +60,7 @@ def synthesise_phrase(said: Phrase, style: VoiceStyle) -> np.ndarray:
     frequencies = np.fft.rfftfreq(TRANSFORM, 1 / RATE)
     times = np.arange(frames + 1) * HOP / RATE - LEAD  # the middle of each window
     tract = _tract(_formants(said, times) * style.formant_scale, _nasality(segments, times), frequencies)
-    tilt = 1 / (1 + 1j * frequencies / (3800 - 2400 * style.breathiness))
+    tilt = 1 / (1 + 1j * frequencies / (TILT - BREATHY_TILT * style.breathiness))
     spectrum = tract * (tilt * _windows(pulses * tracks.voice) + _windows(breath))
     spectrum += NOISE_GAIN * _bands(segments, times, frequencies) * _windows(hiss)
     sound = _add_up(np.fft.irfft(spectrum), samples)
@@ -163,11 +164,12 @@ def _glottis(
     area = np.where(
         place < opening, np.sin(np.pi / 2 * place / opening) ** 2, np.cos(np.pi / 2 * np.minimum(falling, 1))
     )
+    flow *= (100 / pitch.mean()) ** 0.5  # as much energy in few large pulses as in many small ones
     return scipy.signal.resample_poly(flow, 1, OVERSAMPLING), area[::OVERSAMPLING]
 
 
 def _formants(said: Phrase, times: np.ndarray) -> np.ndarray:
-    """F1 to F5 in Hz at each time, [t 5]: targets of the phonemes, coloured by the vowels around, smoothly joined."""
+    """Formants in Hz at each time, [t 7]: targets of the phonemes, coloured by the vowels around, smoothly joined."""
     known = [PHONEMES[number] for number in said.phonemes]
     vowels = [place for place, phoneme in enumerate(known) if phoneme.kind == "vowel"]
     knots, targets = [], []
@@ -181,7 +183,7 @@ def _formants(said: Phrase, times: np.ndarray) -> np.ndarray:
         knots += [start + 0.25 * (end - start), start + 0.75 * (end - start)]
         targets += [first, last]
     tracks = [np.interp(times, knots, track) for track in np.array(targets).T]
-    joined = np.stack([*tracks, np.full(len(times), FIFTH_FORMANT)], 1)
+    joined = np.stack([*tracks, *(np.full(len(times), above) for above in UPPER_FORMANTS)], 1)
     return _smooth(joined, FORMANT_SMOOTHING * RATE / HOP)
 
 
@@ -197,7 +199,7 @@ def _nasality(segments: list[_Segment], times: np.ndarray) -> tuple[np.ndarray, 
 
 
 def _tract(formants: np.ndarray, nasality: tuple[np.ndarray, np.ndarray], frequencies: np.ndarray) -> np.ndarray:
-    """The response of the vocal tract, complex [t f], from formants [t 5]; 1 at frequency 0."""
+    """The response of the vocal tract, complex [t f], from formants [t 7]; 1 at frequency 0."""
     amount, zero = nasality
     delay = np.exp(-2j * np.pi * frequencies / RATE)
     response = np.ones((len(formants), len(frequencies)), complex)
