@@ -185,11 +185,12 @@ def _similarity(
     if borders is not None:
         r = window.radius
         a, b = (jnp.pad(x, ((0, 0), (r, r), (r, r), (0, 0)), mode=borders) for x in (a, b))  # pyright: ignore[reportArgumentType]
-    mean_a, mean_b = _window_mean(a, window), _window_mean(b, window)
+    means = _window_mean(jnp.concatenate([a, b, a * a, b * b, a * b], axis=-1), window)
+    mean_a, mean_b, square_a, square_b, product = jnp.split(means, 5, axis=-1)
     # variances from values near zero: squares of large means would cancel in float32
-    var_a = window.correction * (_window_mean(a * a, window) - mean_a**2)
-    var_b = window.correction * (_window_mean(b * b, window) - mean_b**2)
-    covariance = window.correction * (_window_mean(a * b, window) - mean_a * mean_b)
+    var_a = window.correction * (square_a - mean_a**2)
+    var_b = window.correction * (square_b - mean_b**2)
+    covariance = window.correction * (product - mean_a * mean_b)
     c1, c2 = (0.01 * RANGE) ** 2, (0.03 * RANGE) ** 2
     # the means of pictures in [0, 2], which is what the constants are meant for
     mean_a, mean_b = mean_a + 1, mean_b + 1

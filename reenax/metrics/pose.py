@@ -50,4 +50,5 @@ def expression_correlation(output: Float[Array, "t e"], truth: Float[Array, "t e
     """Pearson's correlation over time of every coefficient; NaN for one that does not move in either sequence."""
     output, truth = (x - x.mean(axis=0, keepdims=True) for x in (output, truth))
     norms = jnp.linalg.norm(output, axis=0) * jnp.linalg.norm(truth, axis=0)
-    return jnp.where(norms > 0, jnp.sum(output * truth, axis=0) / norms, jnp.nan)
+    moving = norms > 0
+    return jnp.where(moving, jnp.sum(output * truth, axis=0) / jnp.where(moving, norms, 1), jnp.nan)
