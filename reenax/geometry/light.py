@@ -22,10 +22,13 @@ _C0, _C1, _C2 = (
 _BANDS = (0, 1, 1, 1, 2, 2, 2, 2, 2)
 
 
-def _harmonics(directions: Float[Array, "*n 3"]) -> Float[Array, "*n 9"]:
-    """The nine real harmonics of unit vectors, orthonormal over the sphere, with the signs of the published order."""
+def _harmonics(directions: Float[Array, "*n 3"], bands: tuple[float, ...] = (1.0, 1.0, 1.0)) -> Float[Array, "*n 9"]:
+    """The nine real harmonics of unit vectors, orthonormal over the sphere, times a factor for each of the three bands.
+
+    Order and signs are the published ones.
+    """
     x, y, z = directions[..., 0], directions[..., 1], directions[..., 2]
-    parts = [
+    values = [
         jnp.full_like(x, _C0),
         -_C1 * y,
         _C1 * z,
@@ -36,19 +39,19 @@ def _harmonics(directions: Float[Array, "*n 3"]) -> Float[Array, "*n 9"]:
         -_C2 * x * z,
         0.5 * _C2 * (x * x - y * y),
     ]
-    return jnp.stack(parts, axis=-1)
+    return jnp.stack([bands[band] * value for band, value in zip(_BANDS, values, strict=True)], axis=-1)
 
 
 def sh9(normals: Float[Array, "*n 3"]) -> Float[Array, "*n 9"]:
     """The nine basis functions Y_b of unit normals: 0.886227, -1.772454 y, 1.772454 z, ... ."""
-    return _harmonics(normals) * jnp.asarray([_BAND[band] for band in _BANDS])
+    return _harmonics(normals, _BAND)
 
 
 def radiance(
     albedo: Float[Array, "*n 3"], normals: Float[Array, "*n 3"], light: Float[Array, "9 3"]
 ) -> Float[Array, "*n 3"]:
     """What a matt surface of a linear RGB albedo and unit normals sends out, linear RGB; may be below 0 or above 1."""
-    return albedo * (sh9(normals)[..., None] * light).sum(axis=-2)
+    return albedo * jnp.einsum("...b,bc->...c", sh9(normals), light, precision="highest")
 
 
 def directional_light(direction: Float[Array, "3"], colour: Float[Array, "3"]) -> Float[Array, "9 3"]:
@@ -58,8 +61,8 @@ def directional_light(direction: Float[Array, "3"], colour: Float[Array, "3"]) -
     (facing the light it is 1.06 `colour`, opposite 0.06).
     """
     # irradiance of a unit beam is max(n.d, 0) = sum_b A_b h_b(d) h_b(n)
-    scale = jnp.asarray([_COSINE[band] / _BAND[band] for band in _BANDS])
-    return (scale * _harmonics(direction))[:, None] * colour
+    ratios = tuple(cosine / published for cosine, published in zip(_COSINE, _BAND, strict=True))
+    return jnp.outer(_harmonics(direction, ratios), colour)
 
 
 def studio_light(direction: Float[Array, "3"], strength: float = 0.78) -> Float[Array, "9 3"]:
@@ -69,6 +72,6 @@ def studio_light(direction: Float[Array, "3"], strength: float = 0.78) -> Float[
     """
     side = -0.6 * jnp.sign(direction[0])
     opposite = jnp.stack([side, jnp.full_like(side, 0.1), jnp.full_like(side, 0.79)])
-    key = _harmonics(direction)[:, None] * (strength * jnp.asarray([1.0, 0.97, 0.92]))
-    fill = _harmonics(opposite)[:, None] * (0.18 * jnp.asarray([0.8, 0.9, 1.0]))
+    key = jnp.outer(_harmonics(direction), strength * jnp.asarray([1.0, 0.97, 0.92]))
+    fill = jnp.outer(_harmonics(opposite), 0.18 * jnp.asarray([0.8, 0.9, 1.0]))
     return (key + fill).at[0].add(0.30)

@@ -1,72 +1,67 @@
-"""Everything that makes one picture of the synthetic head, as one tree of arrays that can be batched and differentiated."""
-
-from typing import no_type_check
+"""Everything that makes one picture of the synthetic head, as one tree that can be batched and differentiated."""
 
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
-from jax.typing import ArrayLike
-from jaxtyping import Float
+from jaxtyping import PyTree
 
 from reenax.geometry.light import studio_light
 
 
-@no_type_check  # a tree of the same form may hold axes, shapes or gradients
 class Materials(struct.PyTreeNode):
-    """What a person is coloured by. Colours are linear RGB in [0, 1].
+    """What a person is coloured by, float32. Colours are linear RGB in [0, 1].
 
     Attributes:
-        skin, hair, iris, lip, cloth: colours.
-        blush: strength of the cheeks' colour, 0 to about 1.2.
-        stubble: strength of the beard's shade, 0 to about 0.8.
-        brow_thickness: 1 is the usual, about 0.7 to 1.3.
-        lash: strength of the lash line, 0 to 1.
-        wave_frequencies: six waves of the skin's tone, radians per centimetre of canonical coordinates.
-        wave_phases: their phases, radians.
-        wave_weights: their relative amplitudes, about 0.02.
+        skin, hair, iris, lip, cloth: colours, [3] each.
+        blush: strength of the cheeks' colour, [], 0 to about 1.2.
+        stubble: strength of the beard's shade, [], 0 to about 0.8.
+        brow_thickness: [], 1 is the usual, about 0.7 to 1.3.
+        lash: strength of the lash line, [], 0 to 1.
+        wave_frequencies: [6 3], of six waves of the skin's tone, radians per centimetre of canonical coordinates.
+        wave_phases: [6], radians.
+        wave_weights: [6], relative amplitudes, about 0.02.
     """
 
-    skin: Float[ArrayLike, "*b 3"]
-    hair: Float[ArrayLike, "*b 3"]
-    iris: Float[ArrayLike, "*b 3"]
-    lip: Float[ArrayLike, "*b 3"]
-    cloth: Float[ArrayLike, "*b 3"]
-    blush: Float[ArrayLike, "*b"]
-    stubble: Float[ArrayLike, "*b"]
-    brow_thickness: Float[ArrayLike, "*b"]
-    lash: Float[ArrayLike, "*b"]
-    wave_frequencies: Float[ArrayLike, "*b 6 3"]
-    wave_phases: Float[ArrayLike, "*b 6"]
-    wave_weights: Float[ArrayLike, "*b 6"]
+    skin: PyTree  # a tree of the same form holds axes, shapes or gradients, hence no array types
+    hair: PyTree
+    iris: PyTree
+    lip: PyTree
+    cloth: PyTree
+    blush: PyTree
+    stubble: PyTree
+    brow_thickness: PyTree
+    lash: PyTree
+    wave_frequencies: PyTree
+    wave_phases: PyTree
+    wave_weights: PyTree
 
 
-@no_type_check  # likewise
 class Parameters(struct.PyTreeNode):
-    """One frame, or frames that share leading axes (to be used under ``jax.vmap``).
+    """One frame, float32; or frames that share leading axes, to be used under ``jax.vmap``.
 
     Attributes:
-        identity: coefficients of the identity fields, N(0, 1).
-        expression: weights of the ARKit shapes in the order of `names.EXPRESSIONS`, [0, 1].
-        rotation: (pitch, yaw, roll) of the head in radians: positive pitch looks down, positive yaw to +x.
-        translation: of the head, centimetres.
-        gaze: (pitch, yaw) of the eyes in radians, the eye at x > 0 first: positive pitch looks up, positive yaw to +x.
-        light: nine spherical harmonics per colour (see `reenax.geometry.light`).
-        key_light: the unit direction towards the light whose reflection shines on eyes and skin.
+        identity: [80], coefficients of the identity fields, N(0, 1).
+        expression: [52], weights of the ARKit shapes in the order of `names.EXPRESSIONS`, 0 to 1.
+        rotation: [3], (pitch, yaw, roll) of the head in radians: positive pitch looks down, positive yaw to +x.
+        translation: [3], of the head, centimetres.
+        gaze: [2 2], (pitch, yaw) of the eyes in radians, the eye at x > 0 first: positive pitch looks up, yaw to +x.
+        light: [9 3], spherical harmonics per colour (see `reenax.geometry.light`).
+        key_light: [3], the unit direction towards the light whose reflection shines on eyes and skin.
         materials: colours.
-        background: linear RGB at the top and the bottom of the picture.
-        background_phase: of the wave over the background, radians.
+        background: [2 3], linear RGB at the top and the bottom of the picture.
+        background_phase: [], of the wave over the background, radians.
     """
 
-    identity: Float[ArrayLike, "*b i"]
-    expression: Float[ArrayLike, "*b e"]
-    rotation: Float[ArrayLike, "*b 3"]
-    translation: Float[ArrayLike, "*b 3"]
-    gaze: Float[ArrayLike, "*b 2 2"]
-    light: Float[ArrayLike, "*b 9 3"]
-    key_light: Float[ArrayLike, "*b 3"]
+    identity: PyTree
+    expression: PyTree
+    rotation: PyTree
+    translation: PyTree
+    gaze: PyTree
+    light: PyTree
+    key_light: PyTree
     materials: Materials
-    background: Float[ArrayLike, "*b 2 3"]
-    background_phase: Float[ArrayLike, "*b"]
+    background: PyTree
+    background_phase: PyTree
 
 
 def neutral_parameters(identity: int = 80, expression: int = 52) -> Parameters:

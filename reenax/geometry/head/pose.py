@@ -1,10 +1,12 @@
 """From parameters to posed vertices: identity and expression, gaze, lids kept outside the eyeballs, head and neck."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from reenax.geometry.camera import euler_rotation, rotate
+from reenax.geometry.camera import Camera, euler_rotation, pixels_to_unit, project, rotate
 from reenax.geometry.head.head import SyntheticHead
 from reenax.geometry.head.parameters import Parameters
 
@@ -24,7 +26,7 @@ def _turn_eyes(
     for side in (0, 1):
         pitch, yaw = gaze[side]
         turn = euler_rotation(jnp.stack([-pitch, yaw, jnp.zeros_like(yaw)]))
-        turned = rotate(vertices - centres[side], turn) + centres[side]
+        turned = rotate(vertices - centres[side][None], turn) + centres[side][None]
         vertices = jnp.where((head.eye == side + 1)[:, None], turned, vertices)
     return vertices
 
@@ -32,7 +34,7 @@ def _turn_eyes(
 def _lift_lids(vertices: Float[Array, "v 3"], head: SyntheticHead, centres: Float[Array, "2 3"]) -> Float[Array, "v 3"]:
     """Skin that any mix of identity, blink and gaze put into an eyeball moves out along its radius, smoothly."""
     for side in (0, 1):
-        offset = vertices - centres[side]
+        offset = vertices - centres[side][None]
         radius = jnp.sqrt((offset**2).sum(axis=1) + 1e-8)
         over = radius - _LID_RADIUS
         outside = _LID_RADIUS + 0.5 * (over + jnp.sqrt(over**2 + _LID_SOFTNESS**2))
@@ -50,6 +52,13 @@ def pose_vertices(head: SyntheticHead, parameters: Parameters) -> Float[Array, "
     centres = eye_centres(head, parameters.identity)
     vertices = _turn_eyes(vertices, head, centres, parameters.gaze)
     vertices = _lift_lids(vertices, head, centres)
-    pivot = jnp.asarray(PIVOT)
-    moved = rotate(vertices - pivot, euler_rotation(parameters.rotation)) + pivot + parameters.translation
+    pivot = jnp.asarray(PIVOT)[None]
+    moved = rotate(vertices - pivot, euler_rotation(parameters.rotation)) + pivot + parameters.translation[None]
     return vertices + head.head_weight[:, None] * (moved - vertices)
+
+
+@functools.partial(jax.jit, static_argnames="size")
+def posed_landmarks(head: SyntheticHead, parameters: Parameters, camera: Camera, *, size: int) -> Float[Array, "68 2"]:
+    """The 68 landmarks (x, y) in units of a picture of size x size: -1 and 1 are the centres of its outer pixels."""
+    points = head.model.landmarks(pose_vertices(head, jax.tree.map(jnp.asarray, parameters)))
+    return pixels_to_unit(project(points, camera, size)[0], size)
