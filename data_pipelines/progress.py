@@ -11,11 +11,12 @@ SECONDS_BETWEEN_LINES = 10.0
 
 
 class Progress:
-    """Videos done, clips, frames per second and the time that is left (from the bytes that are left)."""
+    """Items done, clips, frames per second and the time that is left (from the work that is left)."""
 
-    def __init__(self, videos: int, done: int, size: int, *, shown: bool) -> None:
-        """videos: in all; done: of them before this run; size: bytes of the others."""
-        self._videos, self._done, self._size = videos, done, max(size, 1)
+    def __init__(self, items: int, done: int, size: int, *, shown: bool, unit: str = "videos") -> None:
+        """items: in all; done: of them before this run; size: work for the others, such as bytes; unit: of items."""
+        self._items, self._done, self._size = items, done, max(size, 1)
+        self._unit = unit
         self._bytes = self._frames = self._clips = 0
         self._began = self._last_line = time.monotonic()
         self._console = Console(stderr=True, quiet=not shown)
@@ -26,17 +27,18 @@ class Progress:
             self._task = self._bar.add_task("preparing", total=self._size)
 
     def advance(self, size: int, frames: int, clips: int) -> None:
-        """Count one more video."""
+        """Count one more item."""
         self._done += 1
         self._bytes, self._frames, self._clips = self._bytes + size, self._frames + frames, self._clips + clips
         passed = time.monotonic() - self._began
+        clips = "" if self._unit == "clips" else f"{self._clips} clips, "
         text = (
-            f"{self._done}/{self._videos} videos, {self._clips} clips, {self._frames} frames, "
+            f"{self._done}/{self._items} {self._unit}, {clips}{self._frames} frames, "
             f"{self._frames / max(passed, 1e-3):.0f} frames/s"
         )
         if self._bar is not None:
             self._bar.update(self._task, completed=self._bytes, description=text)
-        elif self._done == self._videos or time.monotonic() - self._last_line > SECONDS_BETWEEN_LINES:
+        elif self._done == self._items or time.monotonic() - self._last_line > SECONDS_BETWEEN_LINES:
             self._last_line = time.monotonic()
             left = round(passed * (self._size - self._bytes) / max(self._bytes, 1))
             self._console.print(f"prepared {text}, about {left // 60}:{left % 60:02d} left", highlight=False)

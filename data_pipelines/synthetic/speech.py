@@ -159,15 +159,15 @@ def phrase(rng: np.random.Generator, voice: VoiceStyle) -> Phrase:
             symbols.append(symbol)
             lengths.append(max(0.045, length * np.exp(rng.normal(0, 0.1))))
             loudness.append((0.7, 0.95, 1.2)[int(syllable.strength)] * fade)
-    ends = np.cumsum(lengths)
-    times = np.stack([ends - lengths, ends], 1)
+    edges = np.cumsum([0.0, *lengths])
+    times = np.stack([edges[:-1], edges[1:]], 1)
     beats = times[accents].mean(1)
     return Phrase(
         phonemes=np.array([NUMBER[symbol] for symbol in symbols], np.int32),
         times=times,
         loudness=np.array(loudness),
         accents=beats,
-        pitch=_melody(rng, voice, float(ends[-1]), beats),
+        pitch=_melody(rng, voice, float(edges[-1]), beats),
         noise_seed=int(rng.integers(2**32)),
     )
 

@@ -27,9 +27,9 @@ BANDWIDTHS = np.array([70.0, 100.0, 140.0, 220.0, 300.0, 350.0, 400.0])  # Hz
 TILT, BREATHY_TILT = 4000.0, 2200.0  # Hz from which the pulses are damped, and how much lower a whisper would be
 FORMANT_SMOOTHING, VOICE_SMOOTHING, NOISE_SMOOTHING, BURST_SMOOTHING = 0.05, 0.024, 0.02, 0.004  # seconds
 OPENING, CLOSING = 0.42, 0.18  # parts of a period
-JITTER, SHIMMER = 0.008, 0.04  # relative, from period to period
+JITTER, SHIMMER = 0.005, 0.03  # relative, from period to period
 LEVEL, PEAK = 0.09, 0.9  # root mean square of the vowels and largest sample, of full scale
-NOISE_GAIN, BREATH_GAIN, BREATHY_GAIN = 5.0, 1.2, 0.2  # against the pulses
+NOISE_GAIN, BREATH_GAIN, BREATHY_GAIN = 4.0, 1.2, 1.0  # against the pulses
 
 
 def synthesise(spoken: Talk, style: VoiceStyle, samples: int) -> np.ndarray:

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from reenax.geometry.grids import coordinate_grid
 from reenax.losses.perceptual import image_pyramid
 
 
@@ -45,3 +46,24 @@ def ssim_loss(
     c1, c2 = 0.01**2, 0.03**2
     similarity = (2 * mean_x * mean_y + c1) * (2 * covariance + c2)
     return 1 - jnp.mean(similarity / ((mean_x**2 + mean_y**2 + c1) * (var_x + var_y + c2)))
+
+
+def region_l1_loss(
+    prediction: Float[Array, "b h w c"],
+    target: Float[Array, "b h w c"],
+    points: Float[Array, "b p 2"],
+    margin: float = 0.3,
+) -> Float[Array, ""]:
+    """Mean |difference| in the box around some points of each picture.
+
+    Args:
+        prediction, target: pictures.
+        points: (x, y) in [-1, 1], the outermost pixel centres.
+        margin: by which part of its size the box is larger than the points', on every side.
+    """
+    low, high = jnp.min(points, axis=1), jnp.max(points, axis=1)
+    wider = margin * (high - low)
+    grid = coordinate_grid(*target.shape[1:3], dtype=points.dtype)[None]
+    inside = jnp.all((grid >= (low - wider)[:, None, None]) & (grid <= (high + wider)[:, None, None]), axis=-1)
+    weight = inside.astype(prediction.dtype)[..., None]
+    return jnp.sum(weight * jnp.abs(prediction - target)) / jnp.maximum(jnp.sum(weight) * target.shape[-1], 1.0)

@@ -269,7 +269,7 @@ def test_what_cannot_be_written_is_raised(videos: Path, tmp_path: Path) -> None:
 
 
 def test_one_run_at_a_time(videos: Path, tmp_path: Path) -> None:
-    with preparing._claimed(tmp_path, {}), pytest.raises(UserError, match="another run"):
+    with building.claimed(tmp_path, {}), pytest.raises(UserError, match="another run"):
         run([videos], tmp_path)
 
 
