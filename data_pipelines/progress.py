@@ -31,9 +31,9 @@ class Progress:
         self._done += 1
         self._bytes, self._frames, self._clips = self._bytes + size, self._frames + frames, self._clips + clips
         passed = time.monotonic() - self._began
-        clips = "" if self._unit == "clips" else f"{self._clips} clips, "
+        made = "" if self._unit == "clips" else f"{self._clips} clips, "
         text = (
-            f"{self._done}/{self._items} {self._unit}, {clips}{self._frames} frames, "
+            f"{self._done}/{self._items} {self._unit}, {made}{self._frames} frames, "
             f"{self._frames / max(passed, 1e-3):.0f} frames/s"
         )
         if self._bar is not None:

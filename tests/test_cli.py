@@ -17,6 +17,7 @@ from PIL import Image
 from data_pipelines.prepare import prepare
 from data_pipelines.video_writer import write_video
 from reenax import cli
+from reenax.commands import run_command
 from reenax.core.errors import UserError
 from reenax.interop import fomm
 from reenax.interop.torch import to_state
@@ -273,14 +274,14 @@ def test_out_of_memory_and_full_disks_are_one_line(capsys):
 
         return command
 
-    assert cli._run(fail(MemoryError()), debug=False) == 2
-    assert cli._run(fail(OSError(28, "No space left on device", "run/x")), debug=False) == 2
-    assert cli._run(fail(RuntimeError("RESOURCE_EXHAUSTED: Out of memory")), debug=False) == 2
+    assert run_command(fail(MemoryError()), debug=False) == 2
+    assert run_command(fail(OSError(28, "No space left on device", "run/x")), debug=False) == 2
+    assert run_command(fail(RuntimeError("RESOURCE_EXHAUSTED: Out of memory")), debug=False) == 2
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 3
     assert "run/x: No space left on device; free some space" in lines[1]
     with pytest.raises(UserError):
-        cli._run(fail(UserError("x")), debug=True)
+        run_command(fail(UserError("x")), debug=True)
 
 
 def test_overrides_are_typed():

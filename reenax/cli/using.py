@@ -1,0 +1,142 @@
+"""`reenax quickstart`, `animate`, `evaluate` and `methods`."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from reenax.cli.parts import command
+from reenax.commands import keep_programs, positive
+
+
+def add_quickstart(commands: Any) -> None:
+    """`reenax quickstart`."""
+    parser = command(
+        commands,
+        "quickstart",
+        _quickstart,
+        "render clips of moving shapes, prepare, train, evaluate and animate them",
+        "reenax quickstart --out quickstart",
+    )
+    parser.add_argument("--out", type=Path, default=Path("quickstart"), help="folder for all that is made")
+
+
+def _quickstart(options: argparse.Namespace, _: list[str]) -> None:
+    from reenax.quickstart import quickstart
+
+    keep_programs()
+    quickstart(options.out)
+
+
+def _add_trained(parser: argparse.ArgumentParser) -> None:
+    where = parser.add_mutually_exclusive_group(required=True)
+    where.add_argument("--run", dest="folder", type=Path, help="run folder of `reenax train`")
+    where.add_argument("--checkpoint", dest="folder", type=Path, metavar="DIR", help="folder of `reenax import`")
+    parser.add_argument("--step", type=int, help="use the checkpoint of this step (the newest)")
+    parser.add_argument("--batch-size", type=positive, default=8, help="driving frames worked on together (8)")
+
+
+def add_animate(commands: Any) -> None:
+    """`reenax animate`."""
+    parser = command(
+        commands,
+        "animate",
+        _animate,
+        "make a portrait follow a driving video",
+        "reenax animate --run runs/fomm --source me.jpg --driving talk.mp4 --out me_talking.mp4 --compare",
+    )
+    _add_trained(parser)
+    parser.add_argument("--source", type=Path, required=True, help="picture or video of the identity")
+    parser.add_argument("--driving", type=Path, required=True, help="video, picture or folder of pictures to follow")
+    parser.add_argument("--out", type=Path, required=True, help="the .mp4 to write (.png for a driving picture)")
+    parser.add_argument(
+        "--mode",
+        choices=("relative", "absolute"),
+        default="relative",
+        help="move by the driver's change since its first frame (relative), or take its pose and "
+        "shape as they are (absolute)",
+    )
+    parser.add_argument(
+        "--best-frame", action="store_true", help="begin at the driving frame whose pose is nearest to the source's"
+    )
+    parser.add_argument(
+        "--adapt-scale", action="store_true", help="scale relative movement by the ratio of the two faces' sizes"
+    )
+    parser.add_argument("--paste-back", action="store_true", help="put the result back into the whole source picture")
+    parser.add_argument("--compare", action="store_true", help="write source, driving and result side by side")
+    parser.add_argument(
+        "--faces",
+        choices=("dlib", "none"),
+        default="dlib",
+        help="crop around the face like prepare (dlib), or take the centre square (none)",
+    )
+    parser.add_argument(
+        "--no-credentials",
+        action="store_true",
+        help="write no C2PA content credentials: viewers can then not tell that the video is made by "
+        "AI, and you have to say so yourself",
+    )
+
+
+def _animate(options: argparse.Namespace, _: list[str]) -> None:
+    keep_programs()
+    from reenax.inference.animate import animate
+    from reenax.train.runs import load_trained
+
+    report = animate(
+        load_trained(options.folder, options.step),
+        options.source,
+        options.driving,
+        options.out,
+        mode=options.mode,
+        best_frame=options.best_frame,
+        adapt_scale=options.adapt_scale,
+        paste_back=options.paste_back,
+        compare=options.compare,
+        faces=options.faces,
+        credentials=not options.no_credentials,
+        batch_size=options.batch_size,
+    )
+    print(report.text())
+
+
+def add_evaluate(commands: Any) -> None:
+    """`reenax evaluate`."""
+    parser = command(
+        commands,
+        "evaluate",
+        _evaluate,
+        "measure self-reenactment on a dataset: L1, PSNR, SSIM per clip and overall",
+        "reenax evaluate --run runs/fomm --data data/mine --json result.json",
+    )
+    _add_trained(parser)
+    parser.add_argument("--data", type=Path, required=True, help="dataset folder made by `reenax prepare`")
+    parser.add_argument("--split", choices=("test", "train"), default="test", help="which clips (test)")
+    parser.add_argument("--max-frames", type=positive, help="use only so many frames of each clip")
+    parser.add_argument("--json", type=Path, help="where to write the numbers (RUN/evaluation_SPLIT.json)")
+
+
+def _evaluate(options: argparse.Namespace, _: list[str]) -> None:
+    keep_programs()
+    from data_pipelines.loader import open_clips
+    from reenax.inference.evaluate import evaluate
+    from reenax.train.runs import load_trained, write_json
+
+    trained = load_trained(options.folder, options.step)
+    result = evaluate(
+        trained, open_clips(options.data, options.split), max_frames=options.max_frames, batch_size=options.batch_size
+    )
+    path = options.json or options.folder / f"evaluation_{options.split}.json"
+    write_json(path, result.to_json())
+    print(result.table())
+    print(f"written to {path}")
+
+
+def add_methods(commands: Any) -> None:
+    """`reenax methods`."""
+    command(commands, "methods", _methods, "list the methods and their configs", "reenax methods")
+
+
+def _methods(options: argparse.Namespace, _: list[str]) -> None:
+    from reenax.train.config import method_table
+
+    print(method_table())
