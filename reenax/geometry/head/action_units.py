@@ -18,12 +18,13 @@ ARKit shows a unit of the Facial Action Coding System (Ekman & Friesen):
     AU17  chin raiser           mouthShrugLower
     AU20  lip stretcher         mouthStretch*
     AU23  lip tightener         mouthPress* (AU24, lip pressor, which OpenFace does not tell from it)
-    AU25  lips part             5/3 (jawOpen - mouthClose) + 1/2 mouthLowerDown* + 1/2 mouthUpperUp* + 1/2 mouthFunnel
+    AU25  lips part             5/3 (jawOpen - mouthClose) + 2/5 (mouthLowerDown* + mouthUpperUp* + mouthFunnel)
     AU26  jaw drop              5/3 jawOpen: full at 0.6, above which FACS says AU27, mouth stretch
     AU45  blink                 eyeBlink*
 
 ``*`` is the mean of the Left and the Right shape, so what only one side does has half the intensity. A mouthClose as
 large as the jawOpen that it compensates means touching lips: AU25 is then 0; AU26 still tells that the jaw is down.
+AU25 goes with the gap between the lips of the synthetic head's mean, and is full at 1.65 cm.
 """
 
 from typing import Any
@@ -52,9 +53,9 @@ _SOURCES: dict[str, dict[str, float]] = {
     "AU25": {
         "jawOpen": _JAW,
         "mouthClose": -_JAW,
-        "mouthLowerDown*": 1 / 2,
-        "mouthUpperUp*": 1 / 2,
-        "mouthFunnel": 1 / 2,
+        "mouthLowerDown*": 2 / 5,
+        "mouthUpperUp*": 2 / 5,
+        "mouthFunnel": 2 / 5,
     },
     "AU26": {"jawOpen": _JAW},
     "AU45": {"eyeBlink*": 1},

@@ -18,6 +18,11 @@ MOUTH_V = 9.0  # the row that is cut between the lips
 EYE_SLIT = (12, 39)  # degrees of its corners
 MOUTH_SLIT = (-21, 21)
 
+# The half head has all rows and columns of the full one that the landmarks lie on, and as few as will do between them.
+_HALF_ROWS = (0, 1, 3, 5, 7, 9, 12, 13, 16, 18, 19, 20, 22, 24, 26, 28, 30, 32, 34, 35, 37, 39, 41)
+_HALF_ROWS += (43, 44, 45, 47, 49, 51, 53, 54, 57, 60, 63, 66)
+_HALF_COLUMNS = (0, 6, 9, 12, 18, 21, 24, 30, 33, 39, 42, 54, 66, 72)  # degrees, in front
+
 # One knot for each whole v: height and depth of the front line (theta = 0); height, half width and depth of the side
 # line (theta = 90); height and depth of the back line (theta = 180).
 _FRONT_Y, _FRONT_Z, _SIDE_Y, _WIDTH, _SIDE_Z, _BACK_Y, _BACK_Z = range(7)
@@ -81,8 +86,7 @@ def grid_rows(detail: Detail) -> Float[np.ndarray, " r"]:
     spans = ((0, 4, 2), (4, 5, 4), (5, 7, 7), (7, 8, 8), (8, 10, 7), (10, 12, 4))  # from, to, rows per unit
     rows = np.concatenate([start + np.arange((end - start) * n) / n for start, end, n in spans])
     rows = np.concatenate([rows, np.arange(12, 17.01, 0.5)])
-    # Rows 6 and 9 have odd numbers: every second row, the crown and the lower rim stay.
-    return rows if detail == "full" else np.concatenate([rows[:1], rows[1::2], rows[-1:]])
+    return rows if detail == "full" else rows[list(_HALF_ROWS)]
 
 
 def grid_columns(detail: Detail) -> Int[np.ndarray, " c"]:
@@ -90,10 +94,7 @@ def grid_columns(detail: Detail) -> Int[np.ndarray, " c"]:
 
     Both the columns in front and those behind are odd in number, so that the alternating diagonals of the faces mirror.
     """
-    if detail == "full":
-        front, step = np.arange(0, 73, 3), 10
-    else:
-        front, step = np.array([0, 6, 12, 18, 21, 27, 33, 39, 45, 51, 57, 63, 72]), 20
+    front, step = (np.arange(0, 73, 3), 10) if detail == "full" else (np.array(_HALF_COLUMNS), 20)
     return np.concatenate([-front[:0:-1], front, np.arange(80, 281, step)])
 
 
