@@ -47,7 +47,7 @@ SYLLABLES = (0.5, 0.35, 0.15)  # shares of words with one, two and three
 PAUSE = (0.15, 0.7)  # seconds between phrases
 LONG_PAUSE, LONG_PAUSE_SHARE = (0.8, 1.8), 0.12
 QUESTIONS = 0.2  # share of phrases that end high
-DECLINATION = 2.0  # semitones that the pitch sinks through a phrase, per semitone of pitch range about one
+DECLINATION = 2.0  # semitones that the pitch sinks through a phrase
 PITCH_STEP = 0.01  # seconds between two values of the pitch contour
 
 
