@@ -6,7 +6,7 @@ No object is ever unpickled, and the sizes that a file declares are checked befo
 import math
 import os
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -39,8 +39,15 @@ def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
         raise
 
 
-def read_arrays(path: Path, max_bytes: int = MAX_BYTES) -> dict[str, np.ndarray]:
-    """All arrays of an ``.npz`` file under their names.
+def read_arrays(
+    path: Path, names: Collection[str] | None = None, max_bytes: int = MAX_BYTES
+) -> dict[str, np.ndarray]:
+    """The arrays of an ``.npz`` file under their names.
+
+    Args:
+        path: the file.
+        names: those to read, where the file has them; all of them by default.
+        max_bytes: the most that they may take together.
 
     Raises:
         UserError: the file is missing, is no ``.npz``, is truncated or damaged, holds objects, or declares arrays of
@@ -53,6 +60,7 @@ def read_arrays(path: Path, max_bytes: int = MAX_BYTES) -> dict[str, np.ndarray]
             members = [info for info in archive.infolist() if info.filename.endswith(".npy")]
             if not members or len(members) > _MAX_MEMBERS:
                 raise UserError(f"{path} is no file of named arrays (.npz)")
+            members = [info for info in members if names is None or info.filename.removesuffix(".npy") in names]
             if sum(info.file_size for info in members) > max_bytes:
                 raise UserError(f"{path} declares arrays of more than {max_bytes >> 20} MiB and is not read")
             return {info.filename.removesuffix(".npy"): _read_member(archive, info, path) for info in members}

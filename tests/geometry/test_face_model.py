@@ -257,7 +257,7 @@ def test_truncated_and_flipped_files(model, tmp_path):
 
 
 def test_files_of_other_kinds(tmp_path):
-    for content in (b"", b"hello, K am a text file", b"\x89PNG\r\n\x1a\n" + bytes(100), b"\x80\x04N."):
+    for content in (b"", b"hello, I am a text file", b"\x89PNG\r\n\x1a\n" + bytes(100), b"\x80\x04N."):
         (tmp_path / "other.npz").write_bytes(content)
         assert "no file of named arrays" in refused(tmp_path / "other.npz")
     assert "is not a file" in refused(tmp_path / "nowhere.npz")
