@@ -14,6 +14,7 @@ from jaxtyping import Array, Float, Float64
 
 from reenax.core.errors import UserError
 from reenax.core.types import Collections
+from reenax.metrics.weights import draw
 from reenax.nn.inception import FidInception, frozen_inception
 
 
@@ -160,7 +161,7 @@ def fid_features(
                 "FID needs weights: load them by reenax.interop.inception.load(FILE) from "
                 "pt_inception-2015-12-05-6726825d.pth, or ask for random_weights=True"
             )
-        variables = frozen_inception().init(jax.random.key(0))
+        variables = draw(frozen_inception())
     return _features(variables, pictures)
 
 

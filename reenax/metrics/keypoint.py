@@ -4,8 +4,10 @@ Faces have the 68 landmarks of iBUG's order, zero-based: jaw 0-16, brows 17-26, 
 inner lip 60-67.
 """
 
+import functools
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
@@ -164,6 +166,7 @@ class LandmarkSuite(NamedTuple):
     position: Float[Array, ""]
 
 
+@functools.partial(jax.jit, static_argnames=("lips", "inner_lip", "lip_corners", "face_sides", "rigid"))
 def landmark_suite(
     output: Float[Array, "t n 3"],
     truth: Float[Array, "t n 3"],

@@ -16,6 +16,7 @@ from jaxtyping import Array, Float, Key
 
 from reenax.core.errors import UserError
 from reenax.core.types import Collections, FrozenNetwork
+from reenax.metrics import weights
 from reenax.nn import alexnet
 from reenax.nn.alexnet import AlexNet
 from reenax.nn.squeezenet import SqueezeNet
@@ -90,10 +91,10 @@ class LPIPS(nn.Module):
             # the published shift and scale are ImageNet's mean and deviation, which the trunks take off in [0, 1]
             return self.trunk((picture + 1) / 2)
 
-    def _apart(self, features: Float[Array, "b2 h w c"], weights: Float[Array, " c"]) -> Float[Array, " b"]:
+    def _apart(self, features: Float[Array, "b2 h w c"], lin: Float[Array, " c"]) -> Float[Array, " b"]:
         norm = jnp.sqrt(jnp.sum(features**2, axis=-1, keepdims=True))
         first, second = jnp.split(features / (norm + 1e-10), 2)
-        weighted = (first - second) ** 2 * weights[None, None, None]
+        weighted = (first - second) ** 2 * lin[None, None, None]
         return weighted.sum(axis=-1).mean(axis=(1, 2))
 
 
@@ -126,13 +127,22 @@ def lpips(
                 f"torchvision's network and the lpips package's {net}.pth, or ask for random_weights=True"
             )
         variables = draw_weights(net)
+    return _distance(variables, a, b, net)
+
+
+@functools.partial(jax.jit, static_argnames="net")
+def _distance(
+    variables: Collections, a: Float[Array, "b h w 3"], b: Float[Array, "b h w 3"], net: str
+) -> Float[Array, " b"]:
     distance: Any = LPIPS(net).apply(variables, a, b)
     return distance
 
 
 def draw_weights(net: str = "alex") -> Collections:
     """Random weights, always the same ones: He-normal kernels, zero biases, equal weights of all channels."""
-    return frozen_lpips(net).init(jax.random.key(0))
+    drawn = weights.draw(frozen_lpips(net))
+    lins = {f"lin{i}": jnp.full((n,), 1 / n) for i, n in enumerate(trunk(net).widths)}
+    return {"params": {**drawn["params"], **lins}}
 
 
 def frozen_lpips(net: str = "alex") -> FrozenNetwork:

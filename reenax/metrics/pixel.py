@@ -6,8 +6,10 @@ the pixels of the mask, and NaN where a mask is empty.
 """
 
 import dataclasses
+import functools
 from types import MappingProxyType
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
@@ -178,6 +180,7 @@ def _window(variant: str, picture: Pictures) -> _Window:
     return window
 
 
+@functools.partial(jax.jit, static_argnames=("window", "borders"))
 def _similarity(
     a: Pictures, b: Pictures, window: _Window, borders: str | None
 ) -> tuple[Float[Array, "b i j c"], Float[Array, "b i j c"]]:
