@@ -107,8 +107,8 @@ def look(head: SyntheticHead, vertices: Float[Array, "v 3"], camera: Camera, siz
 
 
 def seen_at(
-    view: View, points: Float[Array, "n 2"], depth: Float[Array, " n"], faces: Int[Array, "f 3"]
-) -> tuple[Bool[Array, " n"], Bool[Array, " n"]]:
+    view: View, points: Float[Array, "*n 2"], depth: Float[Array, "*n"], faces: Int[Array, "f 3"]
+) -> tuple[Bool[Array, "*n"], Bool[Array, "*n"]]:
     """Whether points (pixels, and their depth in cm) are in the picture with nothing in front; whether on a surface.
 
     The surface is that at the centre of the point's pixel, continued to the point along its plane where it falls away
@@ -142,21 +142,17 @@ def _surface(head: SyntheticHead, view: View, normals: Float[Array, "v 3"], para
     angle = head.local[:, 1]
     around = jnp.where((head.local[:, 2] == 0)[:, None], 0.0, jnp.stack([jnp.sin(angle), jnp.cos(angle)], axis=1))
     columns = [head.canonical, head.local, around, head.model.uv, normals, view.depth[:, None]]
-    fields = interpolate(jnp.concatenate(columns, axis=1), view.corners, view.weights)
+    fields = jax.lax.optimization_barrier(interpolate(jnp.concatenate(columns, axis=1), view.corners, view.weights))
     canonical, local, around, uv, normals, depth = jnp.split(fields, [3, 6, 8, 10, 13], axis=-1)
     part = head.part[jnp.maximum(view.fragments.face, 0)]
-    known = (around**2).sum(axis=-1) > 1e-8
-    angle = jnp.arctan2(around[..., 0], jnp.where(known, around[..., 1], 1.0))
+    eye = part == EYEBALL
+    sine, cosine = jnp.where(eye, local[..., 1], around[..., 0]), jnp.where(eye, local[..., 0], around[..., 1])
+    known = sine**2 + cosine**2 > 1e-8  # at poles there is no direction to differentiate
+    angle = jnp.arctan2(sine, jnp.where(known, cosine, 1.0))
     u = jnp.where(part == HEAD, 0.5 + angle / (2 * jnp.pi), uv[..., 0])
     uv = jnp.stack([u, uv[..., 1]], axis=-1)
-    return _Surface(
-        part,
-        canonical,
-        uv,
-        unit(normals),
-        depth[..., 0],
-        appearance(part, canonical, local, angle, parameters.materials),
-    )
+    appear = appearance(part, canonical, local, angle, parameters.materials)
+    return jax.lax.optimization_barrier(_Surface(part, canonical, uv, unit(normals), depth[..., 0], appear))
 
 
 def _to_camera(normals: Float[Array, "h w 3"], camera: Camera) -> Float[Array, "h w 3"]:
