@@ -106,7 +106,7 @@ def _lips(x: Plane, y: Plane) -> tuple[Plane, Plane]:
     return _step(0.08, -0.08, outside) * _step(MOUTH_CORNER + 0.1, MOUTH_CORNER - 0.15, a), _bell(height, 0.12)
 
 
-def _brows(a: Plane, y: Plane, thickness: Plane) -> tuple[Plane, Plane]:
+def _brows(a: Plane, y: Plane, thickness: Float[Array, ""]) -> tuple[Plane, Plane]:
     """The brows, and the density of their strands."""
     t = jnp.clip((a - 1.1) / 4.2, 1e-6, 1 - 1e-5)
     height = y - (1.75 + 0.75 * t - 0.98 * t**2.2)
