@@ -1,4 +1,7 @@
-"""`reenax import`: published checkpoints of other frameworks into folders that every command takes."""
+"""`reenax import`: published files of other projects into what every command takes.
+
+Checkpoints of networks become folders, like those of a run; licensed face models become one file each.
+"""
 
 import importlib
 from pathlib import Path
@@ -7,15 +10,40 @@ from ml_collections import ConfigDict
 
 import reenax
 from reenax.core.errors import UserError
-from reenax.interop import torch, vgg
+from reenax.interop import face_models, torch, vgg
 from reenax.train.config import load_config
 from reenax.train.runs import make_method, save_imported
 
 FROZEN_KINDS = ("vgg16", "vgg19")
 
 
+def import_file(
+    kind: str, file: Path, out: Path, *, config_spec: str | None = None, landmarks: Path | None = None
+) -> str:
+    """Converts a published file; returns one line on what was made.
+
+    Args:
+        kind: a method's name, a frozen network's kind or a kind of face model.
+        file: the published file, for some face models a folder; nothing in it is executed.
+        out: a new folder; for a face model a new file, ``.npz``.
+        config_spec: ``FILE:NAME`` of the config that a method's checkpoint was trained with.
+        landmarks: where the landmarks of a face model are, see `reenax.interop.face_models.landmark_files`.
+
+    Raises:
+        UserError: an unknown kind, an option of another kind, an unreadable or hostile file, numbers that do not fit.
+    """
+    is_face_model = kind in face_models.KINDS
+    if landmarks is not None and not is_face_model:
+        raise UserError(f"--landmarks is for face models ({', '.join(face_models.KINDS)}), not for {kind}")
+    if config_spec is not None and (is_face_model or kind in FROZEN_KINDS):
+        raise UserError(f"--config is for methods, not for {kind}; leave it out")
+    if is_face_model:
+        return face_models.convert_face_model(kind, file, out, landmarks)
+    return import_checkpoint(kind, file, config_spec, out)
+
+
 def import_checkpoint(kind: str, file: Path, config_spec: str | None, out: Path) -> str:
-    """Converts a checkpoint; returns one line on what was made.
+    """Converts a checkpoint of a network; returns one line on what was made.
 
     Args:
         kind: a method's name or a frozen network's kind.
@@ -31,8 +59,8 @@ def import_checkpoint(kind: str, file: Path, config_spec: str | None, out: Path)
         save_imported(out, ConfigDict({"frozen_kind": kind}), {kind: variables}, {})
         return f"{kind} written to {out}; use it with --config.frozen.{kind}={out}"
     if kind not in reenax.method_names():
-        known = ", ".join((*reenax.method_names(), *FROZEN_KINDS))
-        raise UserError(f"{kind!r} is neither a method nor a frozen network; known are: {known}")
+        known = ", ".join((*reenax.method_names(), *FROZEN_KINDS, *face_models.KINDS))
+        raise UserError(f"{kind!r} is neither a method nor a frozen network nor a face model; known are: {known}")
     if config_spec is None:
         raise UserError(f"importing {kind} needs --config configs/{kind}.py:NAME, the config that it was trained with")
     config = load_config(config_spec)

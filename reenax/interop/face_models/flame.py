@@ -55,6 +55,8 @@ def _parts(array: Callable[[str], np.ndarray], landmarks: Landmarks | None) -> P
     joints = skinning.shape[1]
     correctives = checked("posedirs", array("posedirs"), (count, 3, 9 * (joints - 1)))
     tree = checked("kintree_table", array("kintree_table"), (2, joints))
+    # the root has none: -1, or what that becomes without a sign
+    parents = indexes("kintree_table", tree[0, 1:], joints) if joints > 1 else ()
     return Parts(
         name="FLAME",
         licence=LICENCE,
@@ -68,7 +70,6 @@ def _parts(array: Callable[[str], np.ndarray], landmarks: Landmarks | None) -> P
             joint_regressor=checked("J_regressor", array("J_regressor"), (joints, count)),
             skinning=skinning,
             pose_basis=correctives.transpose(2, 0, 1),
-            # the root has none: -1, or what that becomes without a sign
-            parents=(-1, *(int(parent) for parent in indexes("kintree_table", tree[0, 1:], joints))),
+            parents=(-1, *(int(parent) for parent in parents)),
         ),
     )
