@@ -33,7 +33,7 @@ def view(points: Float[Array, "*n 3"], camera: Camera) -> Float[Array, "*n 3"]:
 
 def intrinsics(camera: Camera, size: int) -> Float[Array, "3 3"]:
     """The K matrix of a camera for pictures of size x size pixels: ``depth (u, v, 1) = K view(point)``."""
-    focal = jnp.asarray(size / 2 * camera.distance / camera.half_field, jnp.float32)
+    focal = jnp.asarray(size / 2 * camera.distance / camera.half_field)
     zero, one = jnp.zeros_like(focal), jnp.ones_like(focal)
     centre = one * (size / 2)
     return jnp.stack([focal, zero, centre, zero, focal, centre, zero, zero, one]).reshape(3, 3)

@@ -184,6 +184,12 @@ def rasterise(
     return Fragments(winner.reshape(size, size), spans, total, overflow)
 
 
+def faces_camera(pixels: Float[Array, "v 2"], corners: Int[Array, "*n 3"]) -> Bool[Array, "*n"]:
+    """Whether triangles are counter-clockwise in the picture, where v points down."""
+    a, b, c = (pixels[corners[..., k]] for k in range(3))
+    return _cross(b - a, c - a) < 0
+
+
 def pixel_centres(size: int) -> Float[Array, "{size} {size} 2"]:
     """Where the centres of the pixels are: u, v in pixels."""
     axis = jnp.arange(size) + 0.5

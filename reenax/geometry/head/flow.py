@@ -12,7 +12,7 @@ from reenax.geometry.head.head import SyntheticHead
 from reenax.geometry.head.parameters import Parameters
 from reenax.geometry.head.pose import pose_vertices
 from reenax.geometry.head.render import look, seen_at
-from reenax.geometry.raster import interpolate, pixel_centres
+from reenax.geometry.raster import faces_camera, interpolate, pixel_centres
 
 
 class Flow(NamedTuple):
@@ -43,9 +43,10 @@ def flow(head: SyntheticHead, first: Parameters, second: Parameters, camera: Cam
     mask = here.fragments.face >= 0
     points, depth = project(interpolate(there.vertices, here.corners, here.weights), camera, size)
     seen, on_surface = seen_at(there, points, depth, head.model.faces)
+    turned = faces_camera(there.pixels, here.corners) | head.two_sided[jnp.maximum(here.fragments.face, 0)]
     return Flow(
         displacement=jnp.where(mask[..., None], points - pixel_centres(size), 0.0),
-        visible=mask & seen & on_surface,
+        visible=mask & turned & seen & on_surface,
         mask=mask,
         overflow=here.fragments.overflow | there.fragments.overflow,
     )
