@@ -54,7 +54,8 @@ class FaceModel(struct.PyTreeNode):
         identity_basis: float32 [i v 3].
         expression_basis: float32 [e v 3].
         faces: int32 [f 3], triangles, counter-clockwise as seen from outside.
-        landmark_vertices: int32 [68 3], corners of the triangle that each landmark of the iBUG order lies in.
+        landmark_vertices: int32 [68 3], corners of the triangle that each landmark of the iBUG order lies in; one
+            vertex thrice for a landmark on a vertex.
         landmark_weights: float32 [68 3], its barycentric coordinates there; rows sum to 1.
         albedo_mean: float32 [v 3], linear RGB, or None.
         albedo_basis: float32 [a v 3], linear RGB, or None.
