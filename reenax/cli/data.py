@@ -91,8 +91,8 @@ def add_prepare_synthetic(commands: Any) -> None:
     parser.add_argument(
         "--beam",
         metavar="OPTIONS",
-        help="render on Apache Beam (pip install 'reenax[beam]') with these options of its pipeline, for example "
-        "'--runner=DirectRunner --direct_num_workers=4 --direct_running_mode=multi_processing'; "
+        help="render on Apache Beam (pip install 'reenax[beam]') with these options of its pipeline: "
+        "--beam='--runner=DirectRunner --direct_num_workers=4 --direct_running_mode=multi_processing'; "
         "the workers must see the folder --out",
     )
 

@@ -8,7 +8,7 @@ import pytest
 from reenax.losses.adversarial import feature_matching_loss, lsgan_discriminator_loss, lsgan_generator_loss
 from reenax.losses.equivariance import equivariance_jacobian_loss, equivariance_value_loss
 from reenax.losses.perceptual import image_pyramid, perceptual_loss, pyramid_perceptual_loss
-from reenax.losses.reconstruction import pyramid_gradient_loss, pyramid_l1_loss, ssim_loss
+from reenax.losses.reconstruction import pyramid_gradient_loss, pyramid_l1_loss, region_l1_loss, ssim_loss
 from reenax.nn.vgg import VGG, frozen_vgg, layer_names, vgg_features
 
 SCALES = (1.0, 0.5)
@@ -130,3 +130,13 @@ def test_vgg_refuses_what_it_cannot_do():
         VGG(("relu9_1",)).init(jax.random.key(0), pictures(0))
     with pytest.raises(ValueError, match="8x8 is too small"):
         jax.eval_shape(VGG().init, jax.random.key(0), pictures(0, 8))
+
+
+def test_a_region_counts_what_lies_in_its_box():
+    target = jnp.zeros((2, 5, 5, 3))
+    prediction = target.at[:, 2, 2].set(0.9).at[0, 0, 0].set(7.0)  # the corner is outside
+    points = jnp.array([[[-0.5, -0.5], [0.5, 0.5]], [[-0.5, -0.5], [0.5, 0.5]]])  # pixels 1, 2, 3 of each side
+    assert float(region_l1_loss(prediction, target, points, margin=0.0)) == pytest.approx(0.9 / 9)
+    assert float(region_l1_loss(prediction, target, points, margin=0.5)) == pytest.approx((2 * 0.9 + 7) / 50)
+    nowhere = points + 9.0
+    assert float(region_l1_loss(prediction, target, nowhere)) == 0.0

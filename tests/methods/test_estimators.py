@@ -157,28 +157,26 @@ def test_overfits_one_batch():
     assert last[0] < 0.9 * first[0]  # random points of a smooth picture: four channels cannot place them all
 
 
-def test_a_reader_of_landmarks_says_where_a_peak_is():
+@pytest.mark.parametrize("border", [0, 2])
+def test_a_reader_of_landmarks_says_where_a_peak_is(border):
     """Coordinates are those of the whole picture's pixels, whatever the heatmap's size is."""
 
-    class Peak(LandmarkReader):
-        pass
-
-    reader = Peak(HourglassParams(downs=1, width=4, num_blocks=1, max_features=8))
+    reader = LandmarkReader(HourglassParams(downs=1, border=border, width=4, num_blocks=1, max_features=8))
     picture = jnp.zeros((1, 16, 16, 3))
     variables: Any = reader.init(jax.random.key(0), picture, train=False)
     # nothing but the coordinates' scale is left when all heatmaps are flat: the middle
     flat = jax.tree.map(jnp.zeros_like, variables["params"])
     points: Any = reader.apply({**variables, "params": flat}, picture, train=False)
     np.testing.assert_allclose(points, 0, atol=1e-6)
-    # the brightest place of the halved picture is its last cell, pixels 14 and 15: centre 14.5 of 0..15
+    # the only bright cell of the halved picture has the pixels 12 and 13: centre 12.5 of 0..15
     params = jax.tree.map(jnp.zeros_like, variables["params"])
     params["down_0"]["conv"]["kernel"] = params["down_0"]["conv"]["kernel"].at[1, 1, 0, 0].set(1.0)
     params["down_0"]["norm"]["scale"] = jnp.ones(4)
     params["points"]["kernel"] = (
         params["points"]["kernel"].at[0, 0, -4].set(100.0)
     )  # the hourglass keeps its input last
-    points = reader.apply({**variables, "params": params}, picture.at[0, 14:, 14:].set(1.0), train=False)
-    np.testing.assert_allclose(points, 2 * 14.5 / 15 - 1, atol=1e-5)
+    points = reader.apply({**variables, "params": params}, picture.at[0, 12:14, 12:14].set(1.0), train=False)
+    np.testing.assert_allclose(points, 2 * 12.5 / 15 - 1, atol=1e-5)
 
 
 def test_disturbed_pictures_stay_pictures():

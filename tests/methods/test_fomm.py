@@ -1,6 +1,7 @@
 """First Order Motion as a method: what every method must keep, and what this paper's game asks."""
 
 import dataclasses
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -303,3 +304,34 @@ def test_unknown_keys_are_named_with_the_known_ones(values, message):
 def test_a_missing_optimiser_is_named():
     with pytest.raises(UserError, match=r"config\.optim\.kp_detector is missing"):
         method_of(SMALL).players({"generator": optax.sgd(0.1)})
+
+
+def test_labels_tie_keypoints_and_weigh_the_mouth(small):
+    """The first keypoints of both frames against their landmarks; boxes of the driving frame's own landmarks."""
+    values = {**SMALL["losses"], "landmarks": 4.0, "landmark_points": (30, 8), "mouth": 2.0, "eyes": 3.0}
+    method = method_of({**SMALL, "losses": values})
+    batch = {name: jnp.asarray(pictures, jnp.float32) / 127.5 - 1 for name, pictures in small.batch.items()}
+    landmarks = jnp.zeros((2, 68, 2)).at[:, 48:68].set(jax.random.uniform(jax.random.key(2), (2, 20, 2)))
+    labels = {
+        "source_landmarks_mean": jnp.full((2, 68, 2), 0.5),
+        "driving_landmarks_mean": jnp.full((2, 68, 2), -0.5),
+        "source_landmarks": landmarks,
+        "driving_landmarks": landmarks,
+    }
+
+    @jax.jit
+    def losses(variables, batch):
+        arguments = (variables, batch, jax.random.key(0))
+        out = method.game.generator_loss(*arguments, step=jnp.int32(0), shared=None)
+        plain = small.method.game.generator_loss(*arguments, step=jnp.int32(0), shared=None)
+        detect = functools.partial(method.game.kp_detector.apply, variables["kp_detector"], train=True)
+        found = [detect((batch[n] + 1) / 2, mutable=["batch_stats"])[0].value for n in ("source", "driving")]
+        return out.loss, out.metrics, plain.loss, jnp.stack(found)
+
+    loss, terms, plain, found = losses(small.state.variables, {**batch, **labels})
+    wanted = 2.0 * (jnp.abs(found[0, :, :2] - 0.5).mean() + jnp.abs(found[1, :, :2] + 0.5).mean())
+    assert float(terms["landmarks"]) == pytest.approx(float(wanted), rel=1e-5)
+    assert float(terms["mouth"]) > 0
+    assert float(terms["eyes"]) >= 0
+    added = terms["landmarks"] + terms["mouth"] + terms["eyes"]
+    assert float(loss) == pytest.approx(float(plain + added), rel=1e-5)
