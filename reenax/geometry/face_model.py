@@ -22,7 +22,7 @@ from reenax.geometry.rotations import rotation_matrices
 FORMAT = "reenax face model 1"
 LANDMARKS = 68
 
-_HIGHEST = jax.lax.Precision.HIGHEST  # tensor cores would round positions to a tenth of a millimetre
+_HIGHEST = jax.lax.Precision.HIGHEST  # tensor cores would round each factor to ten bits
 
 
 class Skeleton(struct.PyTreeNode):

@@ -18,7 +18,7 @@ from reenax.interop.face_models.assembly import Parts, assemble, checked, indexe
 from reenax.interop.face_models.landmark_files import Landmarks
 from reenax.interop.face_models.unpickle import numbers, read_pickle
 
-LICENCE = "FLAME: see the page that the file came from (2017 to 2020 non-commercial research, 2023 Open CC-BY-4.0)"
+LICENCE = "FLAME: the terms of the page that the file came from; 2017 to 2020 non-commercial research only"
 IDENTITY = 300
 
 _METRE = 100.0

@@ -18,7 +18,7 @@ from reenax.geometry.face_model import LANDMARKS, FaceModel
 from reenax.interop.face_models.assembly import MAX_VERTICES, Parts, assemble, checked, indexes
 from reenax.interop.face_models.landmark_files import Landmarks
 
-LICENCE = "ICT-FaceKit: MIT licence, Copyright (c) 2020 USC Institute for Creative Technologies"
+LICENCE = "ICT-FaceKit: MIT, see the repository"
 
 _NEUTRAL, _NAMES = "generic_neutral_mesh.obj", "vertex_indices.json"
 _IDENTITY = re.compile(r"identity(\d+)\.obj")
