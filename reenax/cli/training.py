@@ -75,17 +75,31 @@ def add_import(commands: Any) -> None:
         commands,
         "import",
         _import,
-        "turn a published PyTorch checkpoint into one that reenax uses",
+        "turn a published checkpoint or face model into one that reenax uses",
         "reenax import fomm vox-cpk.pth.tar --config configs/fomm.py:vox256 --out runs/vox\n"
-        "  reenax import vgg19 vgg19-dcbb9e9d.pth --out runs/vgg19",
+        "  reenax import vgg19 vgg19-dcbb9e9d.pth --out runs/vgg19\n"
+        "  reenax import bfm2009 01_MorphableModel.mat --landmarks landmarks.txt --out bfm.npz\n"
+        "  reenax import flame generic_model.pkl --landmarks landmark_embedding.npy --out flame.npz",
     )
-    parser.add_argument("kind", help="a method's name, or a frozen network: vgg16, vgg19")
-    parser.add_argument("file", type=Path, help="the checkpoint; read with weights_only, nothing in it is executed")
+    parser.add_argument(
+        "kind",
+        help="a method's name; a frozen network: vgg16, vgg19; or a face model: bfm2009, bfm2017, flame, ict",
+    )
+    parser.add_argument(
+        "file", type=Path, help="the file (for some face models a folder); nothing in it is ever executed"
+    )
     parser.add_argument("--config", metavar="FILE:NAME", help="the config that it was trained with (methods only)")
-    parser.add_argument("--out", type=Path, required=True, help="new folder")
+    parser.add_argument(
+        "--landmarks",
+        type=Path,
+        metavar="FILE",
+        help="where the 68 landmarks of a face model are: vertex numbers from 0 (.txt, .json, .npy), triangles with "
+        "weights, or FLAME's embedding; for models whose own files do not say (face models only)",
+    )
+    parser.add_argument("--out", type=Path, required=True, help="new folder; for a face model a new .npz file")
 
 
 def _import(options: argparse.Namespace, _: list[str]) -> None:
-    from reenax.train.imports import import_checkpoint
+    from reenax.train.imports import import_file
 
-    print(import_checkpoint(options.kind, options.file, options.config, options.out))
+    print(import_file(options.kind, options.file, options.out, config_spec=options.config, landmarks=options.landmarks))

@@ -10,7 +10,7 @@ import os
 import platform
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -113,7 +113,7 @@ class Quickstart:
             return
         tests = open_clips(self.data, "test")
         result = evaluate(trained, tests, batch_size=16)
-        picked = examples(trained, Trials.open("cross_absolute", tests), EXAMPLES, batch_size=16)
+        picked = examples(trained, Trials.open("cross", tests), EXAMPLES, batch_size=16)
         save_picture(self.sheet, draw_sheet(picked))
         write_json(self.evaluation, result.to_json())
         print(result.summary())
@@ -131,24 +131,31 @@ class Quickstart:
 
     def _page(self) -> None:
         clips = [
-            Clip("Source, driving, generated, truth", json.loads((demo / "about.json").read_text())["caption"], video)
+            Clip(
+                "source | driving | generated | truth", json.loads((demo / "about.json").read_text())["caption"], video
+            )
             for demo in self.demos
             if (video := demo / "compare.mp4").exists() and (demo / "about.json").exists()
         ]
-        metrics = self.run / "metrics.jsonl"
-        history = [json.loads(line) for line in metrics.read_text().splitlines()] if metrics.exists() else []
         page = self.out / "index.html"
         write_page(
             page,
             clips=clips,
             evaluation=json.loads(self.evaluation.read_text()) if self.evaluation.exists() else None,
-            history=history,
+            history=self._history(),
             sheet=self.sheet if self.sheet.exists() else None,
             commands=self.commands(),
             facts=self._facts(),
             unfinished=self.stage,
         )
         log.info("%s", f"stopped; what there is: {page}" if self.stage else f"done: open {page}")
+
+    def _history(self) -> list[dict[str, Any]]:
+        metrics, rows = self.run / "metrics.jsonl", []
+        for line in metrics.read_text().splitlines() if metrics.exists() else ():
+            with suppress(ValueError):  # a killed run can leave half a line
+                rows.append(json.loads(line))
+        return rows
 
     def _facts(self) -> dict[str, str]:
         packages = ", ".join(f"{name} {version(name)}" for name in ("jax", "flax"))

@@ -58,13 +58,18 @@ def make_demo(trained: Trained, folder: Path, cross: Take, settings: Settings) -
     )
     seen = np.stack([frame.pixels for frame in iterate_frames(made)])
     columns = [np.broadcast_to(picture, seen.shape), decode_clip(driving), seen, decode_clip(truth)]
-    beside = np.concatenate(columns, axis=2).repeat(ENLARGED, axis=1).repeat(ENLARGED, axis=2)
+    beside = np.stack([_enlarged(row) for row in np.concatenate(columns, axis=2)])
     unsigned = folder / "unsigned.mp4"
     write_with_sound(unsigned, beside, settings.fps, sound)
     inputs = {"source": "picture", "driving": "video"}
     provenance.sign(provenance.open_signer(), unsigned, folder / "compare.mp4", "compare.mp4", trained.name, inputs)
     unsigned.unlink()
     write_json(about, {"caption": f"{source['identity']} does what {driving['identity']} does"})
+
+
+def _enlarged(picture: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "H W 3"]:
+    height, width = picture.shape[:2]
+    return np.asarray(Image.fromarray(picture).resize((width * ENLARGED, height * ENLARGED), Image.Resampling.BICUBIC))
 
 
 def write_with_sound(path: Path, frames: Frames, fps: float, sound: Int16[np.ndarray, " n"]) -> None:
