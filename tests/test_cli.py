@@ -21,9 +21,9 @@ from reenax.commands import run_command
 from reenax.core.errors import UserError
 from reenax.interop import fomm
 from reenax.interop.torch import to_state
-from tests.moving_shapes import FPS, render_clip
 from reenax.train.config import load_config, override
 from reenax.train.runs import load_trained
+from tests.moving_shapes import FPS, render_clip
 from tests.train.toys import flip_bytes
 
 CONFIG = "configs/fomm.py:smoke"

@@ -98,43 +98,30 @@ class Stats:
         return self.scatter * (1 / (self.count - 1))
 
 
-def distance(a: Stats, b: Stats, *, root: str = "symmetric") -> float:
+def distance(a: Stats, b: Stats) -> float:
     """``|m1 - m2|^2 + tr(S1 + S2 - 2 (S1 S2)^(1/2))``. Equal sets give about 1e-13, of either sign.
 
-    Fewer features than they are long leave the covariances singular: the value is then defined, but far from that of
-    the distribution.
+    The trace of the root is that of the eigenvalues of S1^(1/2) S2 S1^(1/2), which are real, and precise for singular
+    covariances too. Fewer features than they are long leave the covariances singular: the value is then defined, but
+    far from that of the distribution.
 
     Args:
         a, b: the two sets.
-        root: "symmetric" for the eigenvalues of S1^(1/2) S2 S1^(1/2), which are real, and precise for singular
-            covariances too; "sqrtm" for SciPy's matrix root of the product, to the digit what the common tools
-            compute, and slower.
 
     Raises:
-        UserError: an unknown ``root``, features of different lengths, or fewer than two of them.
+        UserError: features of different lengths, or fewer than two of them.
     """
     _same_length(a, b)
-    roots = {"symmetric": _symmetric_trace, "sqrtm": _sqrtm_trace}
-    if root not in roots:
-        raise UserError(f"root must be 'symmetric' or 'sqrtm', got {root!r}")
     first, second = a.covariance, b.covariance
     apart = a.mean - b.mean
-    return float(apart @ apart + np.trace(first) + np.trace(second) - 2 * roots[root](first, second))
+    return float(apart @ apart + np.trace(first) + np.trace(second) - 2 * _trace_of_root(first, second))
 
 
-def _symmetric_trace(first: Float64[np.ndarray, "d d"], second: Float64[np.ndarray, "d d"]) -> float:
+def _trace_of_root(first: Float64[np.ndarray, "d d"], second: Float64[np.ndarray, "d d"]) -> float:
     values, vectors = scipy.linalg.eigh(first)
     half = (vectors * np.sqrt(np.maximum(values, 0))[None, :]) @ vectors.T
     inner = scipy.linalg.eigvalsh(half @ second @ half)
     return float(np.sqrt(np.maximum(inner, 0)).sum())
-
-
-def _sqrtm_trace(first: Float64[np.ndarray, "d d"], second: Float64[np.ndarray, "d d"]) -> float:
-    root = np.asarray(scipy.linalg.sqrtm(first @ second))
-    if not np.isfinite(root).all():
-        offset = 1e-6 * np.eye(len(first))
-        root = np.asarray(scipy.linalg.sqrtm((first + offset) @ (second + offset)))
-    return float(np.trace(np.real(root)))
 
 
 def _same_length(a: Stats, b: Stats) -> None:
