@@ -121,9 +121,11 @@ def _expand(
 ) -> tuple[Int[Array, " {capacity}"], Int[Array, " {capacity}"], Int[Array, ""]]:
     """Lists `count` parts of every item: whose each is, its number in there (-1 past the end); how many there are."""
     end = jnp.cumsum(count)
-    owner = jnp.repeat(jnp.arange(count.shape[0]), count, total_repeat_length=capacity)
+    start = end - count
+    begun = jnp.zeros(capacity, jnp.int32).at[start].add(1, mode="drop", indices_are_sorted=True)
+    owner = jnp.cumsum(begun) - 1
     number = jnp.arange(capacity)
-    return owner, jnp.where(number < end[-1], number - (end - count)[owner], -1), end[-1]
+    return owner, jnp.where(number < end[-1], number - start[owner], -1), end[-1]
 
 
 def rasterise(

@@ -78,8 +78,8 @@ def _lift_lids(vertices: Float[Array, "v 3"], head: SyntheticHead, centres: Floa
 def pose_vertices(head: SyntheticHead, parameters: Parameters) -> Float[Array, "v 3"]:
     """The vertices of one frame in centimetres, camera's axes. Differentiable everywhere, with finite gradients.
 
-    ``head.model.shape``, except where lids or lips would pass through each other or through an eye. The head turns about
-    `PIVOT` and moves; the neck blends linearly towards the torso, which stays.
+    ``head.model.shape``, except where lids or lips would pass through each other or through an eye. The head turns
+    about `PIVOT` and moves; the neck blends linearly towards the torso, which stays.
     """
     parameters = jax.tree.map(jnp.asarray, parameters)
     vertices = head.model.shape(parameters.identity, _limited(parameters.expression))
