@@ -182,7 +182,7 @@ def test_depths_stay_apart_with_as_many_faces_as_large_models_have():
     faces[7] = [6, 7, 8]  # how far the scene reaches
     corner = np.array([[0, 0], [0, 60], [60, 0]], np.float32)
     pixels = np.concatenate([corner, corner, corner + 25])
-    depth = np.repeat(np.float32([75.05, 75.0, 110.0]), 3)
+    depth = np.repeat(np.array([75.05, 75.0, 110.0], np.float32), 3)
     one_sided = jnp.zeros(count, bool)
     found = np.asarray(draw_one(jnp.asarray(pixels), jnp.asarray(depth), jnp.asarray(faces), one_sided).face)
     assert (found[:29, :29] == count - 1).all()

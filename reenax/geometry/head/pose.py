@@ -49,14 +49,17 @@ def _close_lids(vertices: Float[Array, "v 3"], head: SyntheticHead, blinks: Floa
 
     And lids that other expressions would push past each other meet instead.
     """
-    heights = head.model.landmarks(vertices)[:, 1]
+    heights, places = head.model.landmarks(vertices)[:, 1], head.model.landmarks(head.canonical)[:, 0]
     for field, blink, pairs in zip(head.model.expression_basis[jnp.asarray(_BLINKS)], blinks, _LID_PAIRS, strict=True):
         moves = head.model.landmarks(field)[:, 1]
         upper, lower = jnp.asarray(pairs).T
         gap, closing = heights[upper] - heights[lower] + _LID_OVERLAP, moves[lower] - moves[upper]
         opening = 0.5 * (gap + jnp.sqrt(gap**2 + _LID_SOFTNESS**2))  # > 0
-        weight = blink * (opening / closing).max() - ((opening - gap) / closing).max()
-        vertices = vertices + weight * field
+        weight = (gap - (1 - blink) * opening) / closing
+        # the weights that two places along the lids need, and a line through them
+        start, end = places[upper]
+        along = jnp.clip((head.canonical[:, 0] - start) / (end - start), -0.5, 1.5)
+        vertices = vertices + (weight[0] + (weight[1] - weight[0]) * along)[:, None] * field
     return vertices
 
 
