@@ -61,7 +61,7 @@ def test_away_from_lids_and_lips_it_is_the_linear_model(head, pose, neutral):
 
 
 def test_the_head_turns_about_its_pivot_and_the_torso_stays(head, pose, neutral):
-    angles, shift = np.float32([0.2, -0.6, 0.1]), np.float32([1.0, -0.5, 2.0])
+    angles, shift = np.array([0.2, -0.6, 0.1], np.float32), np.array([1.0, -0.5, 2.0], np.float32)
     before = pose(neutral)
     after = pose(neutral.replace(rotation=jnp.asarray(angles), translation=jnp.asarray(shift)))
     rigid = np.asarray(head.head_weight) == 1
