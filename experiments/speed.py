@@ -1,4 +1,4 @@
-"""How fast the parts are, measured on this machine: ``python experiments/speed.py animate | data``.
+"""How fast the parts are, measured on this machine: ``python experiments/speed.py animate | data | render``.
 
 Ratios are of medians of interleaved rounds in one run, so that a busy machine slows both sides alike.
 """
@@ -173,6 +173,59 @@ def _noise_clips(folder: Path, size: int, clips: int = 8, length: int = 128) -> 
     return folder
 
 
+def render(rounds: int = 15, batch_size: int = 8) -> dict[str, float]:
+    """Prints how fast the synthetic head is drawn with all its labels, and its geometry alone; frames/s by row.
+
+    Every row draws a new frame of another person each time, one per call but for the batch; ratios are to the picture
+    of 128x128 pixels.
+    """
+    import itertools
+
+    import jax
+    import jax.numpy as jnp
+
+    from reenax.geometry.camera import Camera
+    from reenax.geometry.head.head import synthetic_head
+    from reenax.geometry.head.parameters import neutral_parameters
+    from reenax.geometry.head.pose import pose_vertices
+    from reenax.geometry.head.render import render as draw
+
+    head, camera = synthetic_head(), Camera()
+    rng = np.random.default_rng(0)
+    frames = [
+        neutral_parameters().replace(
+            identity=jnp.asarray(rng.normal(size=80), jnp.float32),
+            expression=jnp.asarray(rng.uniform(0, 1, 52) * (rng.random(52) < 0.3), jnp.float32),
+            rotation=jnp.asarray(rng.uniform(-1, 1, 3) * [0.4, 0.9, 0.4], jnp.float32),
+        )
+        for _ in range(batch_size)
+    ]
+    batch = jax.tree.map(lambda *leaves: jnp.stack(leaves), *frames)
+    many = jax.jit(jax.vmap(lambda head, frame: draw(head, frame, camera, size=128), in_axes=(None, 0)))
+    pose = jax.jit(pose_vertices)
+
+    def one(made: Callable[[Any], object]) -> Callable[[], object]:
+        turn = itertools.cycle(frames)
+        return lambda: jax.block_until_ready(made(next(turn)))
+
+    rows = {
+        "128x128": one(lambda frame: draw(head, frame, camera, size=128)),
+        "128x128, 2x2 samples": one(lambda frame: draw(head, frame, camera, size=128, supersampling=2)),
+        "64x64": one(lambda frame: draw(head, frame, camera, size=64)),
+        "256x256": one(lambda frame: draw(head, frame, camera, size=256)),
+        f"128x128, {batch_size} at once": lambda: jax.block_until_ready(many(head, batch)),
+        "geometry alone": one(lambda frame: pose(head, frame)),
+    }
+    seconds = dict(zip(rows, interleaved_medians(rounds, *rows.values()), strict=True))
+    seconds[f"128x128, {batch_size} at once"] /= batch_size
+    print(f"synthetic head, {head.part.shape[0]} faces, {jax.devices()[0].device_kind}, {rounds} rounds")
+    for name, spent in seconds.items():
+        print(
+            f"  {name:24}{1e3 * spent:8.1f} ms/frame{1 / spent:9.1f} frames/s  ratio {spent / seconds['128x128']:5.2f}"
+        )
+    return {name: 1 / spent for name, spent in seconds.items()}
+
+
 def main() -> None:
     """Runs the measurement that the command line names."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -186,8 +239,11 @@ def main() -> None:
     command.add_argument("--size", type=int, default=256, help="of the noise")
     command.add_argument("--batch-size", type=int, default=32)
     command.add_argument("--rounds", type=int, default=7)
+    command = commands.add_parser("render", help="pictures and labels of the synthetic head")
+    command.add_argument("--rounds", type=int, default=15)
+    command.add_argument("--batch-size", type=int, default=8)
     options = vars(parser.parse_args())
-    {"animate": animate, "data": data}[options.pop("command")](**options)
+    {"animate": animate, "data": data, "render": render}[options.pop("command")](**options)
 
 
 if __name__ == "__main__":
