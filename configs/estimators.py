@@ -1,11 +1,12 @@
 """Estimators: networks that read landmarks, pose, expression and shape of rendered faces, to measure methods with.
 
-    reenax prepare synthetic --out DATA --size 64
-    reenax train --config configs/estimators.py:synth64 --data DATA --run runs/estimators
+    reenax prepare synthetic --identities 1000 --seconds 1 --fps 10 --size 64 --seed 1 --out PEOPLE64 --workers 2
+    reenax train --config configs/estimators.py:synth64 --data PEOPLE64 --run runs/estimators
     python experiments/benchmark.py estimators --run runs/estimators --data DATA
     python experiments/benchmark.py run --run runs/fomm --data DATA --estimators runs/estimators
 
-synth64 (64x64) takes some minutes on two CPU cores, synth128 is for pictures of 128x128; smoke is through within
+Many people with a few frames each teach more than few people with many; DATA is the dataset that methods are measured
+on. synth64 (64x64) takes some minutes on two CPU cores, synth128 is for pictures of 128x128; smoke is through within
 seconds and learns nothing.
 """
 
@@ -23,11 +24,11 @@ def synth64() -> Config:
         {
             "expressions": 52,
             "identities": 80,
-            "landmarks": {"downs": 1, "width": 16, "num_blocks": 3, "max_features": 64},
-            "motion": {"width": 16, "num_blocks": 4, "max_features": 128, "hidden": 256, "dropout": 0.0},
-            "identity": {"width": 16, "num_blocks": 4, "max_features": 128, "hidden": 256, "dropout": 0.2},
-            "units": {"rotation": 0.1, "translation": 0.5, "expression": 0.1},
-            "disturbance": {"gain": 0.3, "offset": 0.2, "blur": 1.0, "noise": 0.05},
+            "landmarks": {"downs": 1, "border": 4, "width": 16, "num_blocks": 3, "max_features": 64},
+            "motion": {"crop": 48, "width": 16, "num_blocks": 3, "max_features": 64, "code": 128, "hidden": 256},
+            "identity": {"crop": 48, "width": 16, "num_blocks": 3, "max_features": 64, "code": 128, "hidden": 256},
+            "units": {"rotation": 0.1, "translation": 0.5, "expression": 0.05},
+            "disturbance": {"gain": 0.3, "offset": 0.2, "blur": 0.7, "noise": 0.05},
         }
     )
     config.lr = 2e-3
@@ -51,8 +52,8 @@ def synth128() -> Config:
     config = synth64()
     config.data.size = 128
     config.model.landmarks.downs = 2
-    config.model.motion.num_blocks = 5
-    config.model.identity.num_blocks = 5
+    for network in (config.model.motion, config.model.identity):
+        network.update({"crop": 96, "num_blocks": 4})
     return config
 
 
@@ -61,7 +62,7 @@ def smoke() -> Config:
     config = synth64()
     config.model.landmarks.update({"width": 4, "num_blocks": 2, "max_features": 8})
     for network in (config.model.motion, config.model.identity):
-        network.update({"width": 4, "max_features": 8, "hidden": 16})
+        network.update({"crop": 16, "width": 4, "num_blocks": 2, "max_features": 8, "code": 8, "hidden": 16})
     config.batch_size = 8
     config.steps = 8
     config.log_every = 2

@@ -1,13 +1,14 @@
 """How well a method reenacts, on rendered heads whose exact truth is known.
 
-    reenax prepare synthetic --out DATA --size 64
+    reenax prepare synthetic --identities 200 --size 64 --out DATA --workers 2
     python experiments/benchmark.py run --run runs/fomm --data DATA
 
 measures self-reenactment and, where the dataset has a split "cross", one person moving like another, each beside its
 baselines: copying the source and copying the driving frame. With estimators, small networks that read faces, it also
 tells how far landmarks, pose, expression and identity of the made frames are from the labels:
 
-    reenax train --config configs/estimators.py:synth64 --data DATA --run runs/estimators
+    reenax prepare synthetic --identities 1000 --seconds 1 --fps 10 --size 64 --seed 1 --out PEOPLE64 --workers 2
+    reenax train --config configs/estimators.py:synth64 --data PEOPLE64 --run runs/estimators
     python experiments/benchmark.py estimators --run runs/estimators --data DATA
     python experiments/benchmark.py run --run runs/fomm --data DATA --estimators runs/estimators
 
@@ -161,17 +162,16 @@ def estimators(
 
 def error_table(saved: Mapping[str, Any]) -> Any:
     """The errors of estimators, and those of answering the mean of the labels."""
-    from reenax.inference.report import Table
+    from reenax.inference.report import Table, shown
     from reenax.inference.scores import METRICS
 
-    titles = {name: METRICS[name].title if name in METRICS else f"{name} cm" for name in saved["errors"]}
-    digits = {name: METRICS[name].digits if name in METRICS else 3 for name in titles}
+    names = [name for name in METRICS if name in saved["errors"]]
 
     def cells(row: Mapping[str, float | None]) -> tuple[str, ...]:
-        return tuple("-" if row[n] is None else f"{row[n]:.{digits[n]}f}" for n in titles)
+        return tuple(shown(name, row[name]) for name in names)
 
     rows = (("estimators, on their own", *cells(saved["errors"])), ("always the mean label", *cells(saved["guess"])))
-    return Table(("", *titles.values()), rows)
+    return Table(("", *(METRICS[name].title for name in names)), rows)
 
 
 def _verified(saved: Mapping[str, Any]) -> str:

@@ -256,7 +256,7 @@ def _score(
             for row, found in readings.items():
                 read.setdefault(row, []).append(score_readings(found, labels, len(chosen)))
     rows = {row: _means(parts) for row, parts in frames.items()}
-    rows |= {row: {**rows.get(row, {}), **clip_scores(parts)} for row, parts in read.items()}
+    rows |= {row: {**rows.get(row, {}), **clip_scores(parts, read["truth"])} for row, parts in read.items()}
     return ClipScore(truth["clip_id"], truth["identity"], count, **rows, protocol=trial.protocol.name)
 
 

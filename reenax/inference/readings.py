@@ -19,15 +19,17 @@ from reenax.geometry.head.action_units import action_units
 from reenax.geometry.head.names import EXPRESSIONS
 from reenax.inference.progress import tracked
 from reenax.inference.protocols import spread
-from reenax.inference.scores import correlation, finite_mean
+from reenax.inference.scores import METRICS, correlation, finite_mean
 from reenax.methods.estimators import Estimators, Readings
 from reenax.metrics.identity import csim
 from reenax.metrics.keypoint import akd, nme
 from reenax.metrics.pose import expression_error, rotation_error
 from reenax.train.runs import Trained
 
-LABELS = {"landmarks": "landmarks", "pose": "pose", "expression": "expression", "identity": "identity_coefficients"}
-"""Field of `Readings` -> field of the records that holds its truth."""
+LABELS = {"landmarks": "landmarks", "pose": "pose", "expression": "expression"}
+"""Fields of `Readings` that are compared with a label -> the field of the records that holds it."""
+
+SHAPE = "identity_coefficients"
 
 PUBLISHED_SIZE = 256  # of the pictures in whose pixels keypoint distances are published
 INNER_LIPS = ((61, 67), (62, 66), (63, 65))  # points of the upper and the lower lip that face each other
@@ -74,13 +76,16 @@ class Reader:
 
 
 def labels_of(record: Mapping[str, Any], frames: Sequence[int], read: Readings) -> Readings:
-    """The truth of some frames of a record: its labels, and what was read from the true frames where it has none."""
+    """The truth of some frames of a record: its labels, and what was read from the true frames where it has none.
+
+    Raises:
+        UserError: a label is of another kind than what is read.
+    """
     found = {}
     for name, field in LABELS.items():
         if field not in record:
             continue
-        values = np.asarray(record[field], np.float32)
-        values = values[list(frames)] if name != "identity" else np.broadcast_to(values, (len(frames), len(values)))
+        values = np.asarray(record[field], np.float32)[list(frames)]
         if values.shape != (wanted := getattr(read, name).shape):
             raise UserError(
                 f"{record['clip_id']} has {values.shape[-1]} numbers of {field}, the estimators read {wanted[-1]}; "
@@ -97,7 +102,7 @@ def reference_of(clips: Clips) -> dict[str, str]:
 
 @jax.jit
 def reading_errors(read: Readings, truth: Readings) -> dict[str, Float[Array, " b"]]:
-    """The metrics of `reenax.inference.scores.METRICS` that compare readings, for every frame."""
+    """The metrics of `reenax.inference.scores.METRICS` that compare readings frame by frame."""
     points = (unit_to_pixels(x.landmarks, PUBLISHED_SIZE) for x in (read, truth))
     rotations = (euler_rotation(x.pose[:, :3]) for x in (read, truth))
     errors = {
@@ -109,7 +114,7 @@ def reading_errors(read: Readings, truth: Readings) -> dict[str, Float[Array, " 
     if read.expression.shape[-1] == len(EXPRESSIONS):
         units = (action_units(x.expression) for x in (read, truth))
         errors["action_units"] = expression_error(*units)
-    return {**errors, "csim": csim(read.identity, truth.identity)}
+    return errors
 
 
 def lip_gap(landmarks: Float[Array, "b 68 2"]) -> Float[Array, " b"]:
@@ -124,24 +129,37 @@ class ReadScores(NamedTuple):
     Attributes:
         errors: metric -> value per frame.
         gaps: how far the mouth is open, as read and in truth.
+        identity: what was read of the head's shape.
     """
 
     errors: dict[str, np.ndarray]
     gaps: tuple[np.ndarray, np.ndarray]
+    identity: np.ndarray
 
 
 def score_readings(read: Readings, truth: Readings, count: int) -> ReadScores:
     """Readings of the first ``count`` pictures of a batch against the truth."""
-    found = jax.device_get((reading_errors(read, truth), (lip_gap(read.landmarks), lip_gap(truth.landmarks))))
-    errors, gaps = jax.tree.map(lambda x: np.asarray(x, np.float64)[:count], found)
-    return ReadScores(errors, gaps)
+    gaps = (lip_gap(read.landmarks), lip_gap(truth.landmarks))
+    found = jax.device_get((reading_errors(read, truth), gaps, read.identity))
+    return ReadScores(*jax.tree.map(lambda x: np.asarray(x, np.float64)[:count], found))
 
 
-def clip_scores(parts: Sequence[ReadScores]) -> dict[str, float]:
-    """The means over a clip's frames, and the correlation of the mouth's opening over them."""
-    scores = {n: finite_mean(np.concatenate([p.errors[n] for p in parts])) for n in parts[0].errors}
-    made, true = (np.concatenate([p.gaps[k] for p in parts]) for k in range(2))
-    return {**scores, "mouth_opening": correlation(made, true)}
+def clip_scores(made: Sequence[ReadScores], true: Sequence[ReadScores]) -> dict[str, float]:
+    """The scores of a clip from its batches.
+
+    Means over frames; over the clip the correlation of the mouth's opening; and CSIM with the person that is read from
+    all true frames together, as identity errors are published (Latent Pose Descriptors).
+
+    Args:
+        made: of the pictures to judge.
+        true: of the true frames.
+    """
+    scores = {n: finite_mean(np.concatenate([p.errors[n] for p in made])) for n in made[0].errors}
+    faces = np.concatenate([p.identity for p in made])
+    person = np.broadcast_to(np.concatenate([p.identity for p in true]).mean(axis=0), faces.shape)
+    scores["csim"] = float(csim(jnp.asarray(faces, jnp.float32), jnp.asarray(person, jnp.float32)).mean())
+    opening = (np.concatenate([p.gaps[k] for p in made]) for k in range(2))
+    return {**scores, "mouth_opening": correlation(next(opening), next(opening))}
 
 
 def estimator_errors(
@@ -157,15 +175,16 @@ def estimator_errors(
         progress: whether to show it.
 
     Returns:
-        "errors" (the metrics of readings; translation in cm), "guess" (the same for answering the mean of the labels),
-        "verification" (of people by the cosine of what "identity" reads from two frames: area under the curve and
-        accuracy at the best threshold, genuine and other pairs weighing the same) and what they were measured on.
+        "errors" (the metrics of readings; also "translation" in cm and "shape", the cosine of read and true
+        coefficients), "guess" (the same for always answering the mean of the labels), "verification" (of people by the
+        cosine of what "identity" reads from two frames: area under the curve and accuracy at the best threshold,
+        genuine and other pairs weighing the same) and what they were measured on.
 
     Raises:
         UserError: no estimators, another size, or labels missing.
     """
     reader = Reader.of(trained, clips)
-    if missing := sorted(set(LABELS.values()) - clips.fields):
+    if missing := sorted({*LABELS.values(), SHAPE} - clips.fields):
         raise UserError(f"{clips.directory} has no {missing[0]}, so the estimators' error cannot be measured on it")
     read, labels, people = [], [], []
     indices = range(len(clips))
@@ -198,7 +217,8 @@ def _read(reader: Reader, record: Mapping[str, Any], chosen: Sequence[int], batc
     """Readings and labels of some frames, on the host."""
     padded = [*chosen, *[chosen[-1]] * (batch_size - len(chosen))]  # one compiled program serves all
     read = reader(as_float(decode_clip(record, padded)))
-    pair = jax.device_get((read, labels_of(record, padded, read)))
+    shape = jnp.broadcast_to(jnp.asarray(record[SHAPE], jnp.float32), (batch_size, len(record[SHAPE])))
+    pair = jax.device_get((read, labels_of(record, padded, read)._replace(identity=shape)))
     return jax.tree.map(lambda x: np.asarray(x)[: len(chosen)], pair)
 
 
@@ -210,11 +230,13 @@ def _clip_means(read: Sequence[Readings], labels: Sequence[Readings]) -> dict[st
     """Means over frames, then over clips."""
     rows = []
     for made, true in zip(read, labels, strict=True):
+        first, second = (Readings(*map(jnp.asarray, x)) for x in (made, true))
+        scores = [score_readings(first, second, len(made.pose))]
         shift = float(np.abs(made.pose[:, 3:] - true.pose[:, 3:]).mean())
-        on_device = (Readings(*map(jnp.asarray, x)) for x in (made, true))
-        scores = score_readings(next(on_device), next(on_device), len(made.pose))
-        rows.append({**clip_scores([scores]), "translation": shift})
-    return {name: finite_mean(np.array([row[name] for row in rows])) for name in rows[0]}
+        shape = float(csim(first.identity, second.identity).mean())
+        rows.append({**clip_scores(scores, scores), "translation": shift, "shape": shape})
+    names = [name for name in METRICS if name in rows[0]]
+    return {name: finite_mean(np.array([row[name] for row in rows])) for name in names}
 
 
 def verification(embeddings: Float[np.ndarray, "n d"], people: Sequence[str] | np.ndarray) -> dict[str, float]:
