@@ -35,7 +35,7 @@ class Metric:
 
 METRICS: Mapping[str, Metric] = {
     "l1": Metric("L1", "mean absolute difference in [0, 1]"),
-    "psnr": Metric("PSNR", "dB", 2, True),
+    "psnr": Metric("PSNR", "dB, equal pictures count as 100", 2, True),
     "ssim": Metric("SSIM", "7x7 uniform window, sample covariance", 3, True),
     "lpips": Metric("LPIPS", "distance of features"),
     "face_l1": Metric("face L1", "in the box of the 68 points and 15 %"),

@@ -59,7 +59,8 @@ def _example(trained: Trained, trial: Trial, batch_size: int) -> Example:
     )
     generated, truth = as_bytes(jax.numpy.clip(made, -1, 1))[0], decode_clip(trial.truth, [frame])[0]
     error = np.clip(ERROR_GAIN * np.abs(generated.astype(np.int16) - truth), 0, 255).astype(np.uint8)
-    name = (trial.protocol.title, trial.truth["clip_id"], f"frame {frame}")
+    mover = (f"as {trial.driving['identity']}",) if trial.protocol.crosses else ()
+    name = (trial.protocol.title, trial.truth["identity"], *mover, f"frame {frame}")
     return Example(name, (trial.source[0], driving[frame], generated, truth, error))
 
 
