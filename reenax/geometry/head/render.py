@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from reenax.geometry.camera import Camera, pixels_to_unit, project
-from reenax.geometry.head.appearance import Appearance, appearance
+from reenax.geometry.head.appearance import Appearance, appearance, coordinates_first
 from reenax.geometry.head.head import SyntheticHead
 from reenax.geometry.head.names import EYEBALL, HEAD, MOUTH, TEETH
 from reenax.geometry.head.parameters import Parameters
@@ -142,17 +142,24 @@ def _surface(head: SyntheticHead, view: View, normals: Float[Array, "v 3"], para
     angle = head.local[:, 1]
     around = jnp.where((head.local[:, 2] == 0)[:, None], 0.0, jnp.stack([jnp.sin(angle), jnp.cos(angle)], axis=1))
     columns = [head.canonical, head.local, around, head.model.uv, normals, view.depth[:, None]]
-    fields = jax.lax.optimization_barrier(interpolate(jnp.concatenate(columns, axis=1), view.corners, view.weights))
-    canonical, local, around, uv, normals, depth = jnp.split(fields, [3, 6, 8, 10, 13], axis=-1)
+    fields = interpolate(jnp.concatenate(columns, axis=1), view.corners, view.weights)
+    planes = coordinates_first(fields)
+    canonical, local, around, uv, normals, depth = jnp.split(planes, [3, 6, 8, 10, 13])
     part = head.part[jnp.maximum(view.fragments.face, 0)]
     eye = part == EYEBALL
-    sine, cosine = jnp.where(eye, local[..., 1], around[..., 0]), jnp.where(eye, local[..., 0], around[..., 1])
+    sine, cosine = jnp.where(eye, local[1], around[0]), jnp.where(eye, local[0], around[1])
     known = sine**2 + cosine**2 > 1e-8  # at poles there is no direction to differentiate
     angle = jnp.arctan2(sine, jnp.where(known, cosine, 1.0))
-    u = jnp.where(part == HEAD, 0.5 + angle / (2 * jnp.pi), uv[..., 0])
-    uv = jnp.stack([u, uv[..., 1]], axis=-1)
+    u = jnp.where(part == HEAD, 0.5 + angle / (2 * jnp.pi), uv[0])
     appear = appearance(part, canonical, local, angle, parameters.materials)
-    return jax.lax.optimization_barrier(_Surface(part, canonical, uv, unit(normals), depth[..., 0], appear))
+    return _Surface(
+        part=part,
+        canonical=jnp.moveaxis(canonical, 0, -1),
+        uv=jnp.stack([u, uv[1]], axis=-1),
+        normals=unit(jnp.moveaxis(normals, 0, -1)),
+        depth=depth[0],
+        look=appear,
+    )
 
 
 def _to_camera(normals: Float[Array, "h w 3"], camera: Camera) -> Float[Array, "h w 3"]:
