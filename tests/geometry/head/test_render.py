@@ -266,6 +266,15 @@ def test_extremes_fit_the_room_even_close_up():
         assert total < 0.85 * room.fragments
 
 
+def test_too_little_room_is_told(one, frames):
+    """A camera that looks into the open mouth alone meets more layers than there is room for."""
+    frame = frames[NEUTRAL].replace(expression=weights(jawOpen=1.0))
+    assert not one(frame).overflow
+    inside = one(frame, Camera(half_field=1.0, height=-7.0))
+    assert inside.overflow
+    assert inside.total > capacity(4182, SIZE).fragments
+
+
 def test_sizes_without_sense_are_refused(half, frames):
     with pytest.raises(ValueError, match="size must be at least 2"):
         render(half, frames[0], Camera(), size=1)
