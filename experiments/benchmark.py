@@ -29,6 +29,7 @@ from reenax.commands import keep_programs, positive, run_command, start_logging
 
 ERRORS_FILE = "estimator_errors.json"
 RESULT_FILE = "benchmark.json"
+NEEDED = {"name", "run", "method", "step", "data_digest", "max_frames", "estimator_run", "protocols", "clips", "size"}
 EXAMPLES = 6  # rows of the sheet, of every protocol across people half
 
 
@@ -213,7 +214,9 @@ def collect(runs: Sequence[Path], out: Path | None = None) -> str:
     """
     from reenax.train.runs import write_json
 
-    found = [_result(path) for path in runs]
+    found = [_read_result(place) for place in dict.fromkeys(_result_file(path) for path in runs)]
+    names = [saved["name"] for saved in found]
+    found = [s if names.count(s["name"]) == 1 else {**s, "name": s["run"]} for s in found]
     groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for saved in found:
         key = (
@@ -234,17 +237,22 @@ def collect(runs: Sequence[Path], out: Path | None = None) -> str:
     return text
 
 
-def _result(path: Path) -> dict[str, Any]:
+def _result_file(path: Path) -> Path:
     from reenax.core.errors import UserError
 
-    places = (path, path / RESULT_FILE, path / "benchmark" / RESULT_FILE)
-    place = next((p for p in places if p.is_file()), None)
-    if place is None:
-        raise UserError(
-            f"{path} holds no {RESULT_FILE}; measure it: python {Path(__file__).name} run --run {path} --data DATA"
-        )
+    for place in (path, path / RESULT_FILE, path / "benchmark" / RESULT_FILE):
+        if place.is_file():
+            return place.resolve()
+    raise UserError(
+        f"{path} holds no {RESULT_FILE}; measure it: python {Path(__file__).name} run --run {path} --data DATA"
+    )
+
+
+def _read_result(place: Path) -> dict[str, Any]:
+    from reenax.core.errors import UserError
+
     saved = _read(place)
-    if not {"name", "method", "step", "data_digest", "max_frames", "estimator_run", "protocols", "size"} <= set(saved):
+    if NEEDED - set(saved):
         raise UserError(f"{place} was not written by `benchmark.py run`; measure the run again")
     return saved
 

@@ -11,13 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from data_pipelines.loader import Clips, decode_clip
+from data_pipelines.loader import Clips
 from reenax import __version__
 from reenax.core.errors import UserError
 from reenax.core.pictures import as_float
 from reenax.core.types import Source, VideoDrive
 from reenax.inference.progress import tracked
-from reenax.inference.protocols import PROTOCOLS, Trial, Trials, available, open_tests
+from reenax.inference.protocols import PROTOCOLS, Trial, Trials, available, frames_of, open_tests
 from reenax.inference.readings import Reader, ReadScores, clip_scores, labels_of, reference_of, score_readings
 from reenax.inference.report import Scores, finite, legend, score_table
 from reenax.inference.scores import METRICS, box_scores, boxes, finite_mean, mean_scores, picture_scores
@@ -234,7 +234,7 @@ def _score(
 ) -> ClipScore:
     """One trial, a batch of frames at a time: clips may be longer than memory holds as floats."""
     truth, count, source = trial.truth, trial.frames, as_float(trial.source)
-    start = VideoDrive(as_float(decode_clip(trial.driving, [0])))
+    start = VideoDrive(as_float(frames_of(trial.driving, [0])))
     run = trained.method.reenactor(trained.variables, Source(source), anchor=start, mode=trial.protocol.mode)
     where = boxes(truth["landmarks"], trial.source.shape[1]) if "landmarks" in truth else {}
     frames: dict[str, list[dict[str, np.ndarray]]] = {}
@@ -242,8 +242,8 @@ def _score(
     for begin in range(0, count, batch_size):
         chosen = list(range(begin, min(begin + batch_size, count)))
         padded = chosen + [chosen[-1]] * (batch_size - len(chosen))  # one compiled program serves all
-        true = as_float(decode_clip(truth, padded))
-        driving = as_float(decode_clip(trial.driving, padded)) if trial.protocol.crosses else true
+        true = as_float(frames_of(truth, padded))
+        driving = as_float(frames_of(trial.driving, padded)) if trial.protocol.crosses else true
         made = {"method": run(VideoDrive(driving)), "copy": jnp.broadcast_to(source, true.shape)}
         if trial.protocol.crosses:
             made["copy_driving"] = driving

@@ -163,7 +163,7 @@ class Trials:
     def _trial(self, source: Mapping[str, Any], driving: Mapping[str, Any], truth: Mapping[str, Any]) -> Trial:
         count = min(len(driving["frames"]), len(truth["frames"]))
         count = count if self.max_frames is None else min(count, self.max_frames)
-        return Trial(self.protocol, decode_clip(source, [0]), driving, truth, count)
+        return Trial(self.protocol, frames_of(source, [0]), driving, truth, count)
 
     def _named(self, record: Mapping[str, Any], field: str) -> Mapping[str, Any]:
         if record[field] not in self.clips.clip_ids:
@@ -172,6 +172,18 @@ class Trials:
                 f"not in the split {self.clips.split!r}; prepare the dataset again"
             )
         return self.clips[self.clips.clip_ids.index(record[field])]
+
+
+def frames_of(record: Mapping[str, Any], chosen: Sequence[int]) -> UInt8[np.ndarray, "t h w 3"]:
+    """Some frames of a record.
+
+    Raises:
+        UserError: one of them is damaged.
+    """
+    try:
+        return decode_clip(record, chosen)
+    except ValueError as error:
+        raise UserError(f"a frame of {record['clip_id']} is damaged ({error}); prepare the dataset again") from error
 
 
 def spread(count: int, total: int) -> Sequence[int]:

@@ -11,14 +11,14 @@ import numpy as np
 import scipy.stats
 from jaxtyping import Array, Float
 
-from data_pipelines.loader import Clips, decode_clip
+from data_pipelines.loader import Clips
 from reenax.core.errors import UserError
 from reenax.core.pictures import as_float
 from reenax.geometry.camera import euler_rotation, unit_to_pixels
 from reenax.geometry.head.action_units import action_units
 from reenax.geometry.head.names import EXPRESSIONS
 from reenax.inference.progress import tracked
-from reenax.inference.protocols import spread
+from reenax.inference.protocols import frames_of, spread
 from reenax.inference.scores import METRICS, correlation, finite_mean
 from reenax.methods.estimators import Estimators, Readings
 from reenax.metrics.identity import csim
@@ -216,7 +216,7 @@ def estimator_errors(
 def _read(reader: Reader, record: Mapping[str, Any], chosen: Sequence[int], batch_size: int) -> tuple[Any, Any]:
     """Readings and labels of some frames, on the host."""
     padded = [*chosen, *[chosen[-1]] * (batch_size - len(chosen))]  # one compiled program serves all
-    read = reader(as_float(decode_clip(record, padded)))
+    read = reader(as_float(frames_of(record, padded)))
     shape = jnp.broadcast_to(jnp.asarray(record[SHAPE], jnp.float32), (batch_size, len(record[SHAPE])))
     pair = jax.device_get((read, labels_of(record, padded, read)._replace(identity=shape)))
     return jax.tree.map(lambda x: np.asarray(x)[: len(chosen)], pair)

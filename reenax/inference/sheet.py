@@ -10,11 +10,10 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageDraw, ImageFont
 
-from data_pipelines.loader import decode_clip
 from reenax.core.pictures import as_bytes, as_float
 from reenax.core.reenact import reenact
 from reenax.core.types import Source, VideoDrive
-from reenax.inference.protocols import Trial, Trials, spread
+from reenax.inference.protocols import Trial, Trials, frames_of, spread
 from reenax.train.runs import Trained
 
 CELL = 128  # smallest side of a picture on the sheet, in pixels
@@ -45,7 +44,7 @@ def examples(trained: Trained, trials: Trials, count: int, batch_size: int = 8) 
 
 
 def _example(trained: Trained, trial: Trial, batch_size: int) -> Example:
-    driving = decode_clip(trial.driving, range(trial.frames))
+    driving = frames_of(trial.driving, range(trial.frames))
     change = np.abs(driving.astype(np.int16) - driving[:1]).mean(axis=(1, 2, 3))
     frame = int(np.argmax(change))
     made: Any = reenact(
@@ -57,7 +56,7 @@ def _example(trained: Trained, trial: Trial, batch_size: int) -> Example:
         batch_size=batch_size,
         mode=trial.protocol.mode,
     )
-    generated, truth = as_bytes(jax.numpy.clip(made, -1, 1))[0], decode_clip(trial.truth, [frame])[0]
+    generated, truth = as_bytes(jax.numpy.clip(made, -1, 1))[0], frames_of(trial.truth, [frame])[0]
     error = np.clip(ERROR_GAIN * np.abs(generated.astype(np.int16) - truth), 0, 255).astype(np.uint8)
     mover = (f"as {trial.driving['identity']}",) if trial.protocol.crosses else ()
     name = (trial.protocol.title, trial.truth["identity"], *mover, f"frame {frame}")

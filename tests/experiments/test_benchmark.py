@@ -88,7 +88,7 @@ def test_estimators_are_measured_on_their_own(readers, world, capsys):
     assert "AUC" in capsys.readouterr().out
 
 
-def test_a_run_is_measured_with_everything(readers, world, tint, capsys, monkeypatch):
+def test_a_run_is_measured_with_everything(readers, world, tint, tmp_path, capsys, monkeypatch):
     asked = []
     monkeypatch.setattr(published, "load", lambda *files: asked.append(files) or {"scale": 3.0})
     monkeypatch.setattr(perceptual, "lpips", lambda a, b, variables: variables["scale"] * l1(a, b))
@@ -118,13 +118,22 @@ def test_a_run_is_measured_with_everything(readers, world, tint, capsys, monkeyp
     assert sheet.size[1] > 6 * 128
     capsys.readouterr()
     # and many of them in one table, in which a baseline stands once
-    table = benchmark.collect([tint, out, out / "benchmark.json"], out / "all")
-    assert table.count("| tint (tint, step 7) |") == 9
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "benchmark.json").write_text(json.dumps({**written, "name": "other", "step": 8}))
+    again = tmp_path / "tint2.json"
+    again.write_text(json.dumps({**written, "run": "/elsewhere/tint"}))
+    table = benchmark.collect([tint, out, out / "benchmark.json", other], out / "all")
+    assert table.count("| tint (tint, step 7) |") == table.count("| other (tint, step 8) |") == 3
     assert table.count("| copy the source |") == 3
     assert capsys.readouterr().out.strip() == table.strip()
     rows = json.loads((out / "all" / "table.json").read_text())
-    assert len(rows) == 3
+    assert [row["name"] for row in rows] == ["tint", "other"]
     assert "clips" not in rows[0]
+    assert "| /elsewhere/tint (tint, step 7) |" in benchmark.collect([tint, again])
+    other_data = {**written, "data_digest": "0" * 32, "name": "third"}
+    again.write_text(json.dumps(other_data))
+    assert benchmark.collect([tint, again]).count("| copy the source |") == 6
 
 
 def test_without_a_cross_split_people_are_measured_against_themselves(tint, tmp_path):

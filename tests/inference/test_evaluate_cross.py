@@ -12,7 +12,7 @@ from data_pipelines import schema
 from data_pipelines.loader import decode_clip, open_clips
 from reenax.core.errors import UserError
 from reenax.inference.evaluate import evaluate
-from reenax.inference.protocols import Trials, available
+from reenax.inference.protocols import Trials, available, frames_of
 from reenax.inference.readings import SHAPE, estimator_errors, lip_gap, verification
 from reenax.inference.scores import box_scores, boxes, correlation
 from reenax.methods.estimators import Estimators, Readings
@@ -220,6 +220,8 @@ def test_what_cannot_be_measured_is_said(world, tmp_path):
     other.config.data.size = 128
     with pytest.raises(UserError, match="32x32, the estimators were trained on 128"):
         evaluate(small(), world, estimators=other)
+    with pytest.raises(UserError, match="a frame of anna0 is damaged .* prepare the dataset again"):
+        frames_of({"clip_id": "anna0", "frames": [b"no picture"]}, [0])
     narrow = worlds.build_world(tmp_path / "lost", driving_clip="nobody0")
     with pytest.raises(UserError, match="names nobody0 as its driving_clip, which is not in the split 'test'"):
         evaluate(small(), narrow, progress=False)
