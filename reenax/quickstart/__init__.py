@@ -33,11 +33,11 @@ from reenax.train.runs import load_trained, write_json
 log = logging.getLogger("reenax")
 
 CONFIG = "configs/fomm.py:synth64"
-SHORT: tuple[str, ...] = ("--config.eval_every=0", "--config.sample_every=0", "--config.save_every=150")
-PEOPLE, SECONDS, FPS, TEST_SHARE, SIZE, SEED = 176, 3.2, 5.0, 0.046, 64, 0
+SHORT: tuple[str, ...] = ("--config.eval_every=0", "--config.sample_every=0", "--config.save_every=100")
+PEOPLE, SECONDS, FPS, TEST_SHARE, SIZE, SEED = 150, 3.0, 5.0, 0.04, 64, 0
 """Of the dataset. Few frames a second: what is learnt from is how different the frames are, not how many."""
 
-DEMOS, EXAMPLES = 2, 4
+DEMOS, DEMO_SECONDS, DEMO_FPS, EXAMPLES = 2, 3.0, 25.0, 4
 STAGES = 4
 
 
@@ -74,8 +74,8 @@ class Quickstart:
                 self._evaluate(trained)
             with self._stage("animating some of them"):
                 crosses = plan(PEOPLE, 1, SEED, TEST_SHARE)["cross"]
-                for number, folder in enumerate(self.demos):
-                    make_demo(trained, folder, crosses[number], Settings(SEED, 3.0, 25.0, SIZE, 2))
+                for folder, cross in zip(self.demos, crosses, strict=False):
+                    make_demo(trained, folder, cross, Settings(SEED, DEMO_SECONDS, DEMO_FPS, SIZE, 2))
             self.stage = ""
             self.seconds["all"] = time.monotonic() - began
         finally:
