@@ -12,6 +12,7 @@ from reenax.geometry.head.parameters import neutral_parameters
 from reenax.geometry.head.render import render
 
 SIZE = 64
+QUICKLY = {"xla_backend_optimization_level": 0}  # to compile, for programs that run once or twice
 # the first frames of the batch, before the random ones
 NEUTRAL, PLAIN_LIGHT, FROM_BEHIND, LEFT_PROFILE, MOVED = range(5)
 SHUT, WIDE = (5, 6, 7), (8, 9, 10)  # three people with closed eyes, the same with open ones
@@ -72,5 +73,6 @@ def frames():
 @pytest.fixture(scope="session")
 def shots(half, frames):
     """What `render` makes of the frames, as numpy arrays with a leading axis."""
-    batch = jax.jit(jax.vmap(lambda head, frame: render(head, frame, Camera(), size=SIZE), in_axes=(None, 0)))
+    each = jax.vmap(lambda head, frame: render(head, frame, Camera(), size=SIZE), in_axes=(None, 0))
+    batch = jax.jit(each, compiler_options=QUICKLY)
     return jax.tree.map(np.asarray, batch(half, stacked(frames)))

@@ -9,7 +9,7 @@ from reenax.geometry.camera import Camera
 from reenax.geometry.head.pose import pose_vertices
 from reenax.geometry.head.render import look, render
 
-from .conftest import any_frame, weights
+from .conftest import QUICKLY, any_frame, weights
 
 SIZE = 32
 STEP = 1e-6
@@ -47,8 +47,7 @@ class Problem:
             faces = look(head, pose_vertices(head, frame), camera, SIZE).fragments.face
             return self.measure(made, mask), (made, faces)
 
-        quickly = {"xla_backend_optimization_level": 0}  # to compile
-        self.value_and_grad = jax.jit(jax.value_and_grad(total, argnums=(0, 1), has_aux=True), compiler_options=quickly)
+        self.value_and_grad = jax.jit(jax.value_and_grad(total, argnums=(0, 1), has_aux=True), compiler_options=QUICKLY)
 
     def measure(self, made, mask):
         parts = []
