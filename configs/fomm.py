@@ -32,8 +32,8 @@ from ml_collections import ConfigDict
 from configs.common import Config, adam, base_config
 
 JITTER = {"brightness": 0.1, "contrast": 0.1, "saturation": 0.1, "hue": 0.1}
-# Of the 68 landmarks: jaw, brows, nose, lids, corners of the mouth, lips outside and inside.
-TIED = (0, 8, 16, 19, 24, 30, 37, 41, 44, 46, 48, 54, 51, 57, 62, 66)
+# Of the 68 landmarks: jaw, brows, nose, lids, corners of the mouth, lips outside and inside, corners of the eyes.
+TIED = (0, 4, 8, 12, 16, 19, 24, 30, 37, 41, 44, 46, 48, 54, 51, 57, 62, 66, 36, 45)
 HUE = {"brightness": 0.0, "contrast": 0.0, "saturation": 0.0}
 
 
@@ -229,19 +229,19 @@ def synth64() -> Config:
     """
     config = _small()
     config.model.num_kp = len(TIED)
-    config.model.losses.landmarks = 40.0
+    config.model.losses.landmarks = 20.0
     config.model.losses.landmark_points = TIED
-    config.model.losses.mouth = 10.0
-    config.model.losses.eyes = 4.0
+    config.model.losses.mouth = 8.0
+    config.model.losses.eyes = 3.0
     config.data.labels = ("landmarks", "landmarks_mean")
     config.data.flip = False  # labels would not follow
     config.data.by_identity = True
-    config.batch_size = 16
-    config.steps = 400
+    config.batch_size = 12
+    config.steps = 440
     config.log_every = 10
-    config.save_every = 200
-    config.eval_every = 200
-    config.sample_every = 400
+    config.save_every = 220
+    config.eval_every = 220
+    config.sample_every = 440
     return config
 
 
