@@ -39,9 +39,7 @@ def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
         raise
 
 
-def read_arrays(
-    path: Path, names: Collection[str] | None = None, max_bytes: int = MAX_BYTES
-) -> dict[str, np.ndarray]:
+def read_arrays(path: Path, names: Collection[str] | None = None, max_bytes: int = MAX_BYTES) -> dict[str, np.ndarray]:
     """The arrays of an ``.npz`` file under their names.
 
     Args:
