@@ -217,7 +217,7 @@ def expression_fields(template: Template) -> Float[np.ndarray, "52 n 3"]:
 
 
 def lid_weights(template: Template) -> Float[np.ndarray, "2 n"]:
-    """Where the lids of each eye (x > 0 first) are kept outside the eyeball: 1 around it, 0 from 2 cm on, in front."""
+    """Where the lids of each eye (x > 0 first) are: 1 around the eyeball, 0 from 2 cm on, in front."""
     x, y, z = template.canonical.T
     in_front = template.on_skin & (z > 4)
     distance = [np.hypot(x - side * EYE_CENTRE[0], y) for side in (1, -1)]

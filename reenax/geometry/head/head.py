@@ -34,7 +34,6 @@ class SyntheticHead(struct.PyTreeNode):
         eye: int32 [v], 0 no eyeball, 1 the left one (x > 0), 2 the right one.
         eye_centre: float32 [2 3], centimetres, of the mean head, left first.
         eye_identity: float32 [i 2 3], how far the centres move per identity coefficient.
-        lid_weight: float32 [2 v], where the lids of each eye are kept outside of the eyeball.
         two_sided: bool [f], faces that are seen from behind, too.
     """
 
@@ -47,7 +46,6 @@ class SyntheticHead(struct.PyTreeNode):
     eye: PyTree
     eye_centre: PyTree
     eye_identity: PyTree
-    lid_weight: PyTree
     two_sided: PyTree
 
 
@@ -104,7 +102,6 @@ def synthetic_head(detail: Detail = "full") -> SyntheticHead:
         eye=eye,
         eye_centre=np.stack([eye_centre(1), eye_centre(-1)]).astype(np.float32),
         eye_identity=np.stack([identity[:, first] for first, _ in template.eyes], axis=1),
-        lid_weight=lids,
         two_sided=np.isin(template.face_part, TWO_SIDED),
     )
     with jax.ensure_compile_time_eval():  # the first call may come from inside a traced function
