@@ -14,7 +14,7 @@ def add_quickstart(commands: Any) -> None:
         commands,
         "quickstart",
         _quickstart,
-        "render clips of moving shapes, prepare, train, evaluate and animate them",
+        "render talking heads, train on them, measure, animate, and leave a page that shows all of it (five minutes)",
         "reenax quickstart --out quickstart",
     )
     parser.add_argument("--out", type=Path, default=Path("quickstart"), help="folder for all that is made")
@@ -105,10 +105,20 @@ def add_evaluate(commands: Any) -> None:
         commands,
         "evaluate",
         _evaluate,
-        "measure self-reenactment on a dataset: L1, PSNR, SSIM per clip and overall",
-        "reenax evaluate --run runs/fomm --data data/mine --json result.json",
+        "measure reenactment on a dataset, beside doing nothing: of people by themselves and, where the dataset has "
+        "the truth (synthetic heads), by others",
+        "reenax evaluate --run runs/fomm --data data/mine --json result.json\n"
+        "  reenax evaluate --run runs/heads64 --data data/heads64 --estimators runs/estimators\n\n"
+        "`python experiments/benchmark.py --help`: the same with a sheet of pictures, and many runs in one table",
     )
     _add_trained(parser)
+    parser.add_argument(
+        "--estimators",
+        type=Path,
+        metavar="RUN",
+        help="also measure what these networks read from the pictures: landmarks, pose, expression, identity "
+        "(a run of configs/estimators.py)",
+    )
     parser.add_argument("--data", type=Path, required=True, help="dataset folder made by `reenax prepare`")
     parser.add_argument("--split", choices=("test", "train"), default="test", help="which clips (test)")
     parser.add_argument("--max-frames", type=positive, help="use only so many frames of each clip")
@@ -123,7 +133,11 @@ def _evaluate(options: argparse.Namespace, _: list[str]) -> None:
 
     trained = load_trained(options.folder, options.step)
     result = evaluate(
-        trained, open_clips(options.data, options.split), max_frames=options.max_frames, batch_size=options.batch_size
+        trained,
+        open_clips(options.data, options.split),
+        estimators=None if options.estimators is None else load_trained(options.estimators),
+        max_frames=options.max_frames,
+        batch_size=options.batch_size,
     )
     path = options.json or options.folder / f"evaluation_{options.split}.json"
     write_json(path, result.to_json())

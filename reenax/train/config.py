@@ -89,7 +89,7 @@ def method_table() -> str:
         configs = config_names(importlib.import_module(f"configs.{name}"))
         lines += [
             f"{name}: {paper}",
-            f"  driven by  {', '.join(sorted(cls.drives))}",
+            f"  driven by  {', '.join(sorted(cls.drives)) or 'nothing: it reenacts nothing'}",
             f"  needs      {', '.join(sorted(cls.fields))}",
             f"  configs    {', '.join(f'configs/{name}.py:{c}' for c in configs)}",
         ]
