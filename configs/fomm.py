@@ -237,11 +237,11 @@ def synth64() -> Config:
     config.data.flip = False  # labels would not follow
     config.data.by_identity = True
     config.batch_size = 12
-    config.steps = 440
+    config.steps = 460
     config.log_every = 10
-    config.save_every = 220
-    config.eval_every = 220
-    config.sample_every = 440
+    config.save_every = 230
+    config.eval_every = 230
+    config.sample_every = 460
     return config
 
 

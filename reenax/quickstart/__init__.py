@@ -33,7 +33,7 @@ from reenax.train.runs import load_trained, write_json
 log = logging.getLogger("reenax")
 
 CONFIG = "configs/fomm.py:synth64"
-SHORT: tuple[str, ...] = ("--config.eval_every=0", "--config.sample_every=0", "--config.save_every=110")
+SHORT: tuple[str, ...] = ("--config.eval_every=0", "--config.sample_every=0", "--config.save_every=115")
 PEOPLE, SECONDS, FPS, TEST_SHARE, SIZE, SEED = 120, 3.0, 4.0, 0.05, 64, 0
 """Of the dataset. Few frames a second: what is learnt from is how different the frames are, not how many."""
 
