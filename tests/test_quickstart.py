@@ -13,7 +13,7 @@ from reenax.inference import provenance
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     short = ("steps=2", "save_every=2", "eval_every=0", "sample_every=0", "log_every=1")
-    tiny = {"PEOPLE": 3, "SECONDS": 0.4, "TEST_SHARE": 0.3, "DEMOS": 1, "DEMO_SECONDS": 0.12, "EXAMPLES": 1}
+    tiny = {"PEOPLE": 3, "SECONDS": 0.4, "FPS": 5.0, "TEST_SHARE": 0.3, "DEMOS": 1, "DEMO_SECONDS": 0.12, "EXAMPLES": 1}
     tiny |= {"CONFIG": "configs/fomm.py:smoke", "SHORT": tuple(f"--config.{change}" for change in short)}
     for name, value in tiny.items():
         monkeypatch.setattr(quickstart, name, value)
