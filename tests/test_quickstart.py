@@ -51,4 +51,4 @@ def test_stopped_it_leaves_a_page_and_goes_on(
     text = page.read_text()
     assert text.count("data:video/mp4;base64,") == 1
     assert "it continues there" not in text
-    assert "reenax prepare synthetic --identities 3" in text
+    assert "<code>reenax prepare synthetic <span>--identities 3</span>" in text
