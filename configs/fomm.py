@@ -246,7 +246,7 @@ def synth64() -> Config:
 
 
 def synth128() -> Config:
-    """The same at 128x128: half an hour on two CPU cores. Keypoints and motion are still found at 32x32."""
+    """The same at 128x128: about half an hour on two CPU cores. Keypoints and motion are still found at 32x32."""
     config = synth64()
     config.data.size = 128
     config.model.kp_detector.block_expansion = 12
