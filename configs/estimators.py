@@ -1,6 +1,6 @@
 """Estimators: networks that read landmarks, pose, expression and shape of rendered faces, to measure methods with.
 
-    reenax prepare synthetic --identities 1000 --seconds 1 --fps 10 --size 64 --seed 1 --out PEOPLE64 --workers 2
+    reenax prepare synthetic --identities 700 --seconds 1 --fps 10 --size 64 --seed 1 --test-share 0.1 --out PEOPLE64
     reenax train --config configs/estimators.py:synth64 --data PEOPLE64 --run runs/estimators
     python experiments/benchmark.py estimators --run runs/estimators --data DATA
     python experiments/benchmark.py run --run runs/fomm --data DATA --estimators runs/estimators
@@ -27,7 +27,7 @@ def synth64() -> Config:
             "landmarks": {"downs": 1, "border": 4, "width": 16, "num_blocks": 3, "max_features": 64},
             "motion": {"crop": 48, "width": 16, "num_blocks": 3, "max_features": 64, "code": 128, "hidden": 256},
             "identity": {"crop": 48, "width": 16, "num_blocks": 3, "max_features": 64, "code": 128, "hidden": 256},
-            "units": {"rotation": 0.04, "translation": 1.0, "expression": 0.05},
+            "units": {"rotation": 0.1, "translation": 0.5, "expression": 0.05},
             "disturbance": {"gain": 0.3, "offset": 0.2, "blur": 0.7, "noise": 0.05},
         }
     )
@@ -35,7 +35,7 @@ def synth64() -> Config:
     for network in ("landmarks", "motion", "identity"):
         config.optim[network] = adam(config, "cosine")
     config.batch_size = 32
-    config.steps = 1500
+    config.steps = 2000
     config.data.sampler = "labelled"
     config.data.labels = LABELS
     config.data.size = 64
@@ -43,7 +43,7 @@ def synth64() -> Config:
     config.log_every = 50
     config.save_every = 500
     config.eval_every = 500
-    config.sample_every = 500
+    config.sample_every = 1000
     return config
 
 

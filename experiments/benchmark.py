@@ -7,7 +7,7 @@ measures self-reenactment and, where the dataset has a split "cross", one person
 baselines: copying the source and copying the driving frame. With estimators, small networks that read faces, it also
 tells how far landmarks, pose, expression and identity of the made frames are from the labels:
 
-    reenax prepare synthetic --identities 1000 --seconds 1 --fps 10 --size 64 --seed 1 --out PEOPLE64 --workers 2
+    reenax prepare synthetic --identities 700 --seconds 1 --fps 10 --size 64 --seed 1 --test-share 0.1 --out PEOPLE64
     reenax train --config configs/estimators.py:synth64 --data PEOPLE64 --run runs/estimators
     python experiments/benchmark.py estimators --run runs/estimators --data DATA
     python experiments/benchmark.py run --run runs/fomm --data DATA --estimators runs/estimators

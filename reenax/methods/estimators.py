@@ -100,8 +100,8 @@ class TrunkParams:
 class Units:
     """How large an error counts as one in the losses of pose (rad, cm) and expression."""
 
-    rotation: float = 0.04
-    translation: float = 1.0
+    rotation: float = 0.1
+    translation: float = 0.5
     expression: float = 0.05
 
 
