@@ -81,7 +81,8 @@ class Clips:
             values = {}
             for name in labels:
                 field = schema.FIELDS[name]
-                rows = np.frombuffer(features[name].bytes_list.value[0], field.dtype)
+                key = name if name in features else f"{name}/value"  # TFDS keeps the shape of two free axes apart
+                rows = np.frombuffer(features[key].bytes_list.value[0], field.dtype)
                 values[name] = _rows(rows, field, len(pictures), chosen)
             return [simplejpeg.decode_jpeg(pictures[k], "RGB") for k in chosen], values
         except Exception as error:

@@ -91,6 +91,16 @@ def test_the_truth_across_identities_has_the_looks_of_one_and_the_motion_of_the_
         assert np.abs(record["landmarks"] - driving["landmarks"]).max() > 0.02
 
 
+def test_labels_of_frames_are_those_of_the_record(heads: Path) -> None:
+    clips = open_clips(heads, "test")
+    names = [name for name, field in schema.FIELDS.items() if field.kind == "array" and field.shape[:1] == ("t",)]
+    assert {"expression", "light", "pose", "gaze", "landmarks_mean"} <= set(names)
+    _, labels = clips.examples(1, [3, 0], names)
+    record = clips[1]
+    for name in names:
+        np.testing.assert_array_equal(labels[name], record[name][[3, 0]])
+
+
 def test_workers_change_nothing(heads: Path, tmp_path: Path) -> None:
     prepare_synthetic(tmp_path / "again", **SMALL, workers=2)
     assert describe(tmp_path / "again")["digest"] == describe(heads)["digest"]
