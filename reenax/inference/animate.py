@@ -149,7 +149,7 @@ def _check(
     """Refuses what cannot be done and options that would do nothing."""
     if "video" not in trained.method.drives:
         raise UserError(
-            f"{trained.name} is not driven by video but by {', '.join(sorted(trained.method.drives))}; "
+            f"{trained.name} is not driven by video but by {', '.join(sorted(trained.method.drives)) or 'nothing'}; "
             f"`reenax methods` lists what drives each method"
         )
     if mode not in ("relative", "absolute"):

@@ -4,6 +4,7 @@ Checkpoints of networks become folders, like those of a run; licensed face model
 """
 
 import importlib
+import importlib.util
 from pathlib import Path
 
 from ml_collections import ConfigDict
@@ -66,6 +67,8 @@ def import_checkpoint(kind: str, file: Path, config_spec: str | None, out: Path)
     config = load_config(config_spec)
     if config.method != kind:
         raise UserError(f"{config_spec} is a config of {config.method}, not of {kind}")
+    if importlib.util.find_spec(f"reenax.interop.{kind}") is None:
+        raise UserError(f"{kind} has no published checkpoint to import; train it with `reenax train`")
     interop = importlib.import_module(f"reenax.interop.{kind}")
     method = make_method(config)
     variables = interop.convert(torch.read_checkpoint(file), method)
