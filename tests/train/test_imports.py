@@ -9,7 +9,7 @@ from reenax.core.errors import UserError
 from reenax.geometry.face_model import load_face_model
 from reenax.interop import face_models
 from reenax.train.imports import FROZEN_KINDS, import_file
-from tests.interop.made_up_face import assert_same_face, made_up_face
+from tests.interop.face_models.made_up_face import assert_same_face, made_up_face
 
 
 def test_a_face_model_becomes_one_file(tmp_path):

@@ -109,3 +109,8 @@ def one_line(error) -> str:
     assert "\n" not in text
     assert len(text) < 500
     return text
+
+
+def flat(array: np.ndarray) -> np.ndarray:
+    """[.. v 3] as columns of interleaved numbers [3v ..]."""
+    return array.reshape(*array.shape[:-2], -1).T if array.ndim == 3 else array.reshape(-1, 1)

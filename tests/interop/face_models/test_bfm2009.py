@@ -1,36 +1,26 @@
-"""Basel Face Models: every form in which they come, in files written here, and every way to be wrong."""
+"""The Basel Face Model of 2009: every form in which it comes, in files written here, and every way to be wrong."""
 
 import contextlib
-import zlib
 from pathlib import Path
 
-import h5py
 import numpy as np
 import pytest
 import scipy.io
 
 from reenax.core.errors import UserError
-from reenax.geometry.face_model import load_face_model
 from reenax.interop.face_models import convert_face_model, read_face_model
-from reenax.interop.face_models.landmark_files import Landmarks
-from reenax.interop.face_models.mat_files import read_mat
-from tests.interop.made_up_face import (
+from tests.interop.face_models.made_up_face import (
     COLOUR,
     EXPRESSION,
-    IDENTITY,
     assert_same_colours,
     assert_same_face,
+    flat,
     made_up_face,
     one_line,
 )
 
 FACE = made_up_face()
 DEVIATIONS = np.array([3.0, 0.5, 20.0, 1.5])
-
-
-def flat(array: np.ndarray) -> np.ndarray:
-    """[.. v 3] as columns of interleaved numbers [3v ..]."""
-    return array.reshape(*array.shape[:-2], -1).T if array.ndim == 3 else array.reshape(-1, 1)
 
 
 def basel(**changes) -> dict[str, np.ndarray]:
@@ -70,13 +60,6 @@ def front(**changes) -> dict[str, np.ndarray]:
         "skinmask": (np.arange(FACE.count) % 2)[None],
     }
     return {name: value for name, value in (content | changes).items() if value is not None}
-
-
-@pytest.fixture
-def landmarks(tmp_path) -> Path:
-    path = tmp_path / "landmarks.txt"
-    path.write_text("\n".join(map(str, FACE.landmarks)))
-    return path
 
 
 def written(path: Path, content: dict[str, np.ndarray], compressed: bool = False) -> Path:
@@ -288,225 +271,3 @@ def test_files_of_other_formats(tmp_path):
     scipy.io.savemat(other, {"a": np.zeros(3)})
     with pytest.raises(UserError, match="no Basel Face Model of 2009"):
         read_face_model("bfm2009", other)
-
-
-def test_mat_files_that_declare_too_much(tmp_path):
-    path = written(tmp_path / "bomb.mat", {"a": np.zeros(2**20)}, compressed=True)
-    assert path.stat().st_size < 2**14
-    with pytest.raises(UserError, match="more than 1 MiB"):
-        read_mat(path, max_bytes=2**20)
-
-
-MATRIX, DOUBLE, INT32, UINT32, INT8 = 14, 9, 5, 6, 1
-
-
-def element(kind: int, content: bytes, size: int | None = None, order="<") -> bytes:
-    """A tag and its content, padded as the format wants it; ``size`` lies about the length."""
-    tag = np.array([kind, len(content) if size is None else size], f"{order}u4").tobytes()
-    return tag + content + bytes(-len(content) % 8)
-
-
-def matrix(
-    *, flags=6, shape=(2, 3), name=b"a", values=bytes(48), kind=DOUBLE, size: int | None = None, order="<"
-) -> bytes:
-    """A matrix of doubles, or one that is wrong somewhere."""
-    return element(
-        MATRIX,
-        element(UINT32, np.array([flags, 0], f"{order}u4").tobytes(), order=order)
-        + element(INT32, np.array(shape, f"{order}i4").tobytes(), order=order)
-        + element(INT8, name, order=order)
-        + element(kind, values, size, order),
-        order=order,
-    )
-
-
-def mat_file(path: Path, *elements: bytes, order="<") -> Path:
-    mark = {"<": b"\x00\x01IM", ">": b"\x01\x00MI"}[order]
-    path.write_bytes(b"MATLAB 5.0 MAT-file".ljust(124) + mark + b"".join(elements))
-    return path
-
-
-@pytest.mark.parametrize("order", ["<", ">"])
-def test_mat_files_byte_by_byte(tmp_path, order):
-    values = np.arange(6, dtype=f"{order}f8")
-    small = np.array([3, 1, 2, 0, 5, 4], np.uint8).tobytes()  # doubles that fit are stored as bytes
-    path = mat_file(
-        tmp_path / "a.mat",
-        matrix(values=values.tobytes(), order=order),
-        matrix(name=b"b", values=small, kind=2, order=order),
-        matrix(name=b"mask", flags=9 | 0x200, values=bytes([0, 1, 1, 0, 0, 1]), kind=2, order=order),
-        matrix(name=b"complex", flags=6 | 0x800, order=order),
-        matrix(name=b"text", flags=4, values=b"", order=order),
-        element(INT8, b"unknown.", order=order),
-        order=order,
-    )
-    found = read_mat(path)
-    assert set(found) == {"a", "b", "mask"}
-    np.testing.assert_array_equal(found["a"], [[0, 2, 4], [1, 3, 5]])
-    np.testing.assert_array_equal(found["b"], [[3, 2, 5], [1, 0, 4]])
-    assert found["b"].dtype == np.float64
-    np.testing.assert_array_equal(found["mask"], [[False, True, False], [True, False, True]])
-    assert found["mask"].dtype == np.bool_
-    assert set(read_mat(path, {"b", "c"})) == {"b"}
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        matrix(shape=(2**30, 2**30)),
-        matrix(shape=(-2, -3)),
-        matrix(shape=(6,)),
-        matrix(shape=(2, 2)),
-        matrix(size=2**31),
-        matrix(size=47),
-        matrix(values=bytes(7)),
-        matrix(kind=8),
-        matrix(kind=MATRIX),
-        matrix() + matrix(),
-        matrix()[:-8],
-        element(MATRIX, b""),
-        element(MATRIX, bytes(64)),
-        element(MATRIX, element(UINT32, b"") + element(INT32, bytes(8)) + element(INT8, b"a")),
-        element(MATRIX, element(DOUBLE, b"\xff" * 16) + element(DOUBLE, b"\xff" * 16) + element(INT8, b"a")),
-        element(MATRIX, b"\xff" * 64),
-        element(15, b"no zlib"),
-        element(15, zlib.compress(matrix())[:-1]),
-        element(15, zlib.compress(matrix()[:-8])),
-        element(15, zlib.compress(b"")),
-        element(15, b""),
-        b"\0\0\0",
-    ],
-)
-def test_mat_files_that_lie(tmp_path, content):
-    with pytest.raises(UserError, match="truncated or damaged") as error:
-        read_mat(mat_file(tmp_path / "a.mat", content))
-    one_line(error)
-
-
-def hdf5(path: Path, **changes) -> Path:
-    """A model of 2017: millimetres, colours to 1, indexes from 0, variances of the components apart."""
-    offset = np.full((FACE.count, 3), 0.25)
-    variance = DEVIATIONS**2
-    content = {
-        "shape/model/mean": (FACE.mean - offset).reshape(-1) * 10,
-        "shape/model/pcaBasis": flat(FACE.identity) * 10 / DEVIATIONS,
-        "shape/model/pcaVariance": variance,
-        "shape/representer/points": FACE.mean.T * 10,
-        "shape/representer/cells": FACE.faces[:, ::-1].T,
-        "expression/model/mean": offset.reshape(-1) * 10,
-        "expression/model/pcaBasis": flat(FACE.expression) * 10 / DEVIATIONS[:EXPRESSION],
-        "expression/model/pcaVariance": variance[:EXPRESSION],
-        "color/model/mean": FACE.colour_mean.reshape(-1),
-        "color/model/pcaBasis": flat(FACE.colour_basis) / DEVIATIONS[:COLOUR],
-        "color/model/pcaVariance": variance[:COLOUR],
-        **{f"{group}/model/noiseVariance": np.float64(0) for group in ("shape", "expression", "color")},
-    }
-    with h5py.File(path, "w") as file:
-        for name, value in (content | changes).items():
-            if callable(value):
-                value(file, name)
-            elif value is not None:
-                file[name] = value.astype(np.float32) if np.asarray(value).dtype == np.float64 else value
-    return path
-
-
-def test_2017(tmp_path, landmarks):
-    path = hdf5(tmp_path / "model2017-1_bfm_nomouth.h5")
-    model = read_face_model("bfm2017", path, landmarks)
-    assert_same_face(model, FACE)
-    assert_same_colours(model, FACE)
-    assert (len(model.identity_basis), len(model.expression_basis)) == (IDENTITY, EXPRESSION)
-    assert "model2017-1_bfm_nomouth" in model.name
-    with pytest.raises(UserError, match="--landmarks FILE"):
-        read_face_model("bfm2017", path)
-
-
-def elsewhere(file: h5py.File, name: str) -> None:
-    file[name] = h5py.ExternalLink("/etc/hostname", "/x")
-
-
-def soft(file: h5py.File, name: str) -> None:
-    file[name] = h5py.SoftLink("/shape/model/mean")
-
-
-def outside(file: h5py.File, name: str) -> None:
-    file.create_dataset(name, (FACE.count * 3,), "u1", external=[("/etc/hostname", 0, h5py.h5f.UNLIMITED)])
-
-
-def virtual(file: h5py.File, name: str) -> None:
-    layout = h5py.VirtualLayout((FACE.count * 3,), "f4")
-    layout[:] = h5py.VirtualSource("other.h5", "x", (FACE.count * 3,))
-    file.create_virtual_dataset(name, layout)
-
-
-def huge(file: h5py.File, name: str) -> None:
-    file.create_dataset(name, (2**40,), "f4", chunks=(1024,))
-
-
-@pytest.mark.parametrize(
-    ("name", "value", "words"),
-    [
-        ("color/model/mean", None, "lacks color/model/mean"),
-        ("shape/model/mean", elsewhere, "is a link to elsewhere"),
-        ("shape/model/mean", outside, "lies in another file"),
-        ("color/model/mean", virtual, "lies in another file"),
-        ("color/model/mean", soft, "is a link to elsewhere"),
-        ("shape/model/mean", huge, "declares arrays of more than 2048 MiB"),
-        ("shape/model/mean", np.bytes_(b"text"), "no array of numbers"),
-        ("shape/model/mean", np.zeros(5), r"shape/mean is \[5\] instead of \[1575\]"),
-        ("shape/model/mean", np.full(FACE.count * 3, np.nan), "not finite"),
-        ("shape/model/mean", FACE.mean.reshape(-1), "the eyes are 0"),
-        ("shape/model/pcaVariance", np.zeros(2), "4 components and 2"),
-        ("shape/model/pcaVariance", np.full(IDENTITY, -1.0), "no variances"),
-        ("shape/representer/cells", FACE.faces.T + 1, "runs from 1 to"),
-        ("shape/representer/cells", FACE.faces, r"cells is \[960 3\] instead of \[3 \?\]"),
-        ("color/model/mean", FACE.colour_mean.reshape(-1) * 255, "should lie in 0 to 1"),
-    ],
-)
-def test_2017_that_is_inconsistent(tmp_path, landmarks, name, value, words):
-    path = hdf5(tmp_path / "model.h5", **{name: value})
-    with pytest.raises(UserError, match=words) as error:
-        convert_face_model("bfm2017", path, tmp_path / "out.npz", landmarks)
-    one_line(error)
-    assert not (tmp_path / "out.npz").exists()
-
-
-def test_truncated_and_foreign_hdf5(tmp_path, landmarks):
-    whole = hdf5(tmp_path / "whole.h5").read_bytes()
-    cut = tmp_path / "cut.h5"
-    for length in (0, 7, 8, 100, 2000, len(whole) // 2, len(whole) - 1):
-        cut.write_bytes(whole[:length])
-        with pytest.raises(UserError) as error:
-            read_face_model("bfm2017", cut, landmarks)
-        assert str(cut) in one_line(error)
-    with pytest.raises(UserError, match="is not a file"):
-        read_face_model("bfm2017", tmp_path, landmarks)
-    with h5py.File(cut, "w") as file:
-        file["shape"] = 3
-    with pytest.raises(UserError, match="no Basel Face Model of 2017"):
-        read_face_model("bfm2017", cut, landmarks)
-
-
-def test_converted_and_loaded_again(tmp_path, landmarks):
-    out = tmp_path / "models" / "bfm2017.npz"
-    said = convert_face_model("bfm2017", hdf5(tmp_path / "model.h5"), out, landmarks)
-    assert "525 vertices, 4 identity and 3 expression coefficients" in said
-    assert "licence" in said
-    assert "\n" not in said
-    assert_same_face(load_face_model(out), FACE)
-    with pytest.raises(UserError, match="exists already"):
-        convert_face_model("bfm2017", tmp_path / "model.h5", out, landmarks)
-    with pytest.raises(UserError, match=r"ends in \.npz"):
-        convert_face_model("bfm2017", tmp_path / "model.h5", tmp_path / "folder", landmarks)
-    with pytest.raises(UserError, match="known are: bfm2009, bfm2017, flame, ict"):
-        convert_face_model("surrey", tmp_path / "model.h5", tmp_path / "other.npz", landmarks)
-
-
-def test_landmarks_in_triangles_follow_the_winding(tmp_path):
-    weights = np.tile([0.5, 0.3, 0.2], (68, 1)).astype(np.float32)
-    ids = np.array([np.flatnonzero((FACE.faces == v).any(1))[0] for v in FACE.landmarks])
-    corners, same = Landmarks(ids, weights).corners(FACE.faces)
-    np.testing.assert_array_equal(corners, FACE.faces[ids])
-    np.testing.assert_array_equal(same, weights)
-    with pytest.raises(UserError, match="lie in triangles"):
-        Landmarks(ids + len(FACE.faces), weights).corners(FACE.faces)

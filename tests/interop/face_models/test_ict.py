@@ -9,7 +9,7 @@ import pytest
 from reenax.core.errors import UserError
 from reenax.geometry.head.names import EXPRESSIONS
 from reenax.interop.face_models import convert_face_model, ict, read_face_model
-from tests.interop.made_up_face import COLUMNS, ROWS, assert_same_face, made_up_face, one_line
+from tests.interop.face_models.made_up_face import COLUMNS, ROWS, assert_same_face, made_up_face, one_line
 
 FACE = made_up_face()
 SHAPES = ["eyeBlink_L", "jawOpen", "browInnerUp_R"]
