@@ -25,15 +25,16 @@ def _fold(params: Tree, stats: Tree, epsilon: float, *, enlarges: bool) -> dict[
     if {"conv1", "norm1", "conv2", "norm2"} <= params.keys():
         norm1, norm2 = (_as_affine(params[n], stats[n], epsilon) for n in ("norm1", "norm2"))
         return {"norm1": norm1, "conv1": _absorb(params["conv1"], norm2), "conv2": params["conv2"]}
+    folded: dict[str, Any] = {}
     if {"conv", "norm"} <= params.keys():
         conv = _absorb(params["conv"], _as_affine(params["norm"], stats["norm"], epsilon))
-        return {"conv": _sub_pixel(conv) if enlarges else conv}
-    return {
-        name: _fold(child, stats.get(name, {}), epsilon, enlarges=name.startswith("up_blocks"))
-        if isinstance(child, Mapping)
-        else child
-        for name, child in params.items()
-    }
+        folded["conv"] = _sub_pixel(conv) if enlarges else conv
+        params = {name: child for name, child in params.items() if name not in ("conv", "norm")}
+    for name, child in params.items():
+        if isinstance(child, Mapping):
+            child = _fold(child, stats.get(name, {}), epsilon, enlarges=name.startswith("up_blocks"))
+        folded[name] = child
+    return folded
 
 
 def _as_affine(norm: Tree, stats: Tree, epsilon: float) -> dict[str, Float[Array, " c"]]:
@@ -43,7 +44,7 @@ def _as_affine(norm: Tree, stats: Tree, epsilon: float) -> dict[str, Float[Array
 
 def _absorb(conv: Tree, affine: Tree) -> dict[str, Array]:
     return {
-        "kernel": conv["kernel"] * affine["scale"][None, None, None, :],
+        "kernel": conv["kernel"] * affine["scale"].reshape((1,) * (conv["kernel"].ndim - 1) + (-1,)),
         "bias": conv["bias"] * affine["scale"] + affine["bias"],
     }
 
@@ -52,12 +53,14 @@ def _sub_pixel(conv: Tree) -> dict[str, Array]:
     """The 3x3 kernel on the enlarged picture, as four 2x2 kernels on the small one, one per parity of the output.
 
     An enlarged row 2 i + a under a 3-tap kernel (k0, k1, k2) sees the small rows i - 1, i with (k0, k1 + k2) for
-    a = 0, and i, i + 1 with (k0 + k1, k2) for a = 1.
+    a = 0, and i, i + 1 with (k0 + k1, k2) for a = 1. The depth of a volume's kernel stays.
     """
     kernel = conv["kernel"]
+    depth, kernel = kernel.shape[:-4], kernel.reshape(-1, *kernel.shape[-4:]).transpose(1, 2, 0, 3, 4)
 
     def halves(k: Float[Array, "3 *n"]) -> list[Float[Array, "2 *n"]]:
         return [jnp.stack([k[0], k[1] + k[2]]), jnp.stack([k[0] + k[1], k[2]])]
 
     parities = [half.swapaxes(0, 1) for rows in halves(kernel) for half in halves(rows.swapaxes(0, 1))]
-    return {"kernel": jnp.concatenate(parities, axis=-1), "bias": jnp.tile(conv["bias"], 4)}
+    kernel = jnp.concatenate(parities, axis=-1).transpose(2, 0, 1, 3, 4)
+    return {"kernel": kernel.reshape(*depth, *kernel.shape[1:]), "bias": jnp.tile(conv["bias"], 4)}

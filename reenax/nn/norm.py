@@ -12,9 +12,14 @@ def _result_type(x: Array, dtype: DTypeLike | None, *params: Array) -> DTypeLike
 
 
 def _scale_shift(
-    x: Float[Array, "b h w c"], scale: Float[Array, "#b #h #w c"], shift: Float[Array, "#b #h #w c"], dtype: DTypeLike
-) -> Float[Array, "b h w c"]:
+    x: Float[Array, "b *n c"], scale: Float[Array, "#b *#n c"], shift: Float[Array, "#b *#n c"], dtype: DTypeLike
+) -> Float[Array, "b *n c"]:
     return (x * scale + shift).astype(dtype)
+
+
+def _per_channel(values: Float[Array, " c"], axes: int) -> Float[Array, "*_ c"]:
+    """With leading axes of size 1, so that there are as many as asked for."""
+    return values.reshape((1,) * (axes - 1) + (-1,))
 
 
 class Affine(nn.Module):
@@ -27,11 +32,11 @@ class Affine(nn.Module):
     dtype: DTypeLike | None = None
 
     @nn.compact
-    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
+    def __call__(self, x: Float[Array, "b *n c"]) -> Float[Array, "b *n c"]:
         scale = self.param("scale", nn.initializers.ones_init(), (x.shape[-1],))
         bias = self.param("bias", nn.initializers.zeros_init(), (x.shape[-1],))
         dtype = _result_type(x, self.dtype, scale)
-        return _scale_shift(x, scale[None, None, None], bias[None, None, None], dtype)
+        return _scale_shift(x, _per_channel(scale, x.ndim), _per_channel(bias, x.ndim), dtype)
 
 
 class BatchNorm(nn.Module):
@@ -52,7 +57,7 @@ class BatchNorm(nn.Module):
     dtype: DTypeLike | None = None
 
     @nn.compact
-    def __call__(self, x: Float[Array, "b h w c"], *, train: bool) -> Float[Array, "b h w c"]:
+    def __call__(self, x: Float[Array, "b *n c"], *, train: bool) -> Float[Array, "b *n c"]:
         shape = (x.shape[-1],)
         scale = self.param("scale", nn.initializers.ones_init(), shape)
         bias = self.param("bias", nn.initializers.zeros_init(), shape)
@@ -63,8 +68,9 @@ class BatchNorm(nn.Module):
         mean, var = running_mean.value, running_var.value
         if train:
             # Two passes: the difference of E[x^2] and E[x]^2 loses the variance where the mean is large.
-            mean = x.mean(axis=(0, 1, 2))
-            var = ((x - mean[None, None, None]) ** 2).mean(axis=(0, 1, 2))
+            positions = tuple(range(x.ndim - 1))
+            mean = x.mean(axis=positions)
+            var = ((x - _per_channel(mean, x.ndim)) ** 2).mean(axis=positions)
             if not self.is_initializing():
                 count = x.size // x.shape[-1]
                 unbiased = var * (count / max(count - 1, 1))
@@ -72,7 +78,7 @@ class BatchNorm(nn.Module):
                 running_var.value = self._moved(running_var.value, unbiased)
         factor = scale * lax.rsqrt(var + self.epsilon)
         shift = bias - mean * factor
-        return _scale_shift(x, factor[None, None, None], shift[None, None, None], dtype)
+        return _scale_shift(x, _per_channel(factor, x.ndim), _per_channel(shift, x.ndim), dtype)
 
     def _moved(self, old: Float[Array, " c"], new: Float[Array, " c"]) -> Float[Array, " c"]:
         return (self.momentum * old + (1 - self.momentum) * lax.stop_gradient(new)).astype(old.dtype)
@@ -83,18 +89,23 @@ class InstanceNorm(nn.Module):
 
     Attributes:
         epsilon: added to the (biased) variance.
+        affine: whether it scales and shifts.
         dtype: type of the result; None takes the widest of input and params.
     """
 
     epsilon: float = 1e-5
+    affine: bool = True
     dtype: DTypeLike | None = None
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
-        scale = self.param("scale", nn.initializers.ones_init(), (x.shape[-1],))[None, None, None]
-        bias = self.param("bias", nn.initializers.zeros_init(), (x.shape[-1],))[None, None, None]
+        scale, bias = jnp.ones(x.shape[-1:], x.dtype), jnp.zeros(x.shape[-1:], x.dtype)
+        if self.affine:
+            scale = self.param("scale", nn.initializers.ones_init(), x.shape[-1:])
+            bias = self.param("bias", nn.initializers.zeros_init(), x.shape[-1:])
         dtype = _result_type(x, self.dtype, scale)
         x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
         mean = x.mean(axis=(1, 2), keepdims=True)
         var = ((x - mean) ** 2).mean(axis=(1, 2), keepdims=True)
-        return _scale_shift(x - mean, scale * lax.rsqrt(var + self.epsilon), bias, dtype)
+        factor = scale[None, None, None] * lax.rsqrt(var + self.epsilon)
+        return _scale_shift(x - mean, factor, bias[None, None, None], dtype)

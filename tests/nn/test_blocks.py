@@ -11,7 +11,8 @@ from flax import linen as nn
 from reenax.nn.blocks import ConvNorm, Down, Hourglass, Res, Up
 from reenax.nn.fold import fold
 
-BLOCKS = [ConvNorm(8, kernel_size=7), Down(6), Up(5), Res(), Hourglass(4, 3, 16)]
+BLOCKS = [ConvNorm(8, kernel_size=7, slope=0.01), Down(6), Up(5), Res(), Hourglass(4, 2, 8, last=True)]
+SHAPES = {"pictures": (2, 16, 8, 3), "volumes": (2, 3, 16, 8, 3)}
 
 
 def run(module: nn.Module, *args: Any, **options: Any) -> Any:
@@ -37,20 +38,22 @@ def stirred(block: nn.Module, x: jax.Array) -> Any:
     return jax.tree_util.tree_map_with_path(one, shapes)
 
 
+@pytest.mark.parametrize("kind", SHAPES)
 @pytest.mark.parametrize("block", BLOCKS, ids=lambda b: type(b).__name__)
-def test_folded_layout_computes_the_same(block: nn.Module) -> None:
+def test_folded_layout_computes_the_same(block: nn.Module, kind: str) -> None:
     with jax.enable_x64(True):
-        x = jnp.asarray(np.random.default_rng(1).normal(size=(2, 16, 8, 3)))
+        x = jnp.asarray(np.random.default_rng(1).normal(size=SHAPES[kind]))
         variables = stirred(block, x)
-        plain = run(block, variables, x, train=False)
-        folded = run(block.clone(folded=True), folded_variables(block, variables), x, train=False)
+        plain = jax.jit(lambda v: run(block, v, x, train=False))(variables)
+        folded = jax.jit(lambda v: run(block.clone(folded=True), folded_variables(block, v), x, train=False))(variables)
         assert plain.dtype == jnp.float64
         np.testing.assert_allclose(folded, plain, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.parametrize("kind", SHAPES)
 @pytest.mark.parametrize("block", BLOCKS, ids=lambda b: type(b).__name__)
-def test_folding_gives_exactly_the_folded_params(block: nn.Module) -> None:
-    x = jnp.zeros((1, 16, 8, 3))
+def test_folding_gives_exactly_the_folded_params(block: nn.Module, kind: str) -> None:
+    x = jnp.zeros(SHAPES[kind])
 
     def shapes(module: nn.Module) -> Any:
         return jax.eval_shape(lambda key: module.init(key, x, train=False), jax.random.key(0))
@@ -104,3 +107,22 @@ def test_down_averages_and_up_repeats() -> None:
     np.testing.assert_allclose(halved[0, ..., 0], [[2.5, 4.5], [10.5, 12.5]], rtol=1e-6)
     doubled = run(Up(1), variables, x, train=False)
     np.testing.assert_allclose(doubled, np.repeat(np.repeat(x, 2, axis=1), 2, axis=2), rtol=1e-6)
+
+
+def test_blocks_of_volumes_leave_the_depth_alone() -> None:
+    """A volume whose slices are alike, under kernels of which only the middle slice is not zero, is a picture."""
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(1, 8, 8, 3)), jnp.float32)
+    volume = jnp.broadcast_to(x[:, None], (1, 4, 8, 8, 3))
+    for block in (Down(5), Up(5), Hourglass(4, 1, 8, last=True)):
+        variables = stirred(block, x)
+
+        def deepened(path: Any, leaf: jax.Array) -> jax.Array:
+            if path[-1].key != "kernel":
+                return leaf
+            return jnp.asarray(np.stack([np.zeros_like(leaf), leaf, np.zeros_like(leaf)]))
+
+        both = jax.jit(lambda v, w, block=block: (run(block, v, volume, train=False), run(block, w, x, train=False)))
+        deep, flat = both(jax.tree_util.tree_map_with_path(deepened, variables), variables)
+        assert deep.shape == (1, 4, *flat.shape[1:])
+        for i in range(4):
+            np.testing.assert_allclose(deep[:, i], flat, rtol=1e-4, atol=1e-5)

@@ -39,6 +39,40 @@ def test_convolution_slides_without_flipping() -> None:
     np.testing.assert_allclose(out, picture[:, :2, :3] - 2 * picture[:, 1:, 1:] + 1)
 
 
+def by_xla(x: jax.Array, kernel: jax.Array, padding: int) -> jax.Array:
+    numbers = ("NDHWC", "DHWIO", "NDHWC")
+    return jax.lax.conv_general_dilated(x, kernel, (1, 1, 1), [(padding, padding)] * 3, dimension_numbers=numbers)
+
+
+@pytest.mark.parametrize(("side", "padding"), [(3, 1), (2, 0)])
+def test_convolution_of_volumes_is_that_of_xla_with_its_gradients(side: int, padding: int) -> None:
+    """However a device computes it."""
+    random = np.random.default_rng(0)
+    with jax.enable_x64(True):
+        x, kernel = (
+            jnp.asarray(random.normal(size=(2, 5, 6, 7, 3))),
+            jnp.asarray(random.normal(size=(side,) * 3 + (3, 4))),
+        )
+        towards = jnp.asarray(random.normal(size=[2, *(n + 2 * padding - side + 1 for n in (5, 6, 7)), 4]))
+
+        def moved(function: Any) -> Any:
+            return jax.jit(jax.value_and_grad(lambda *a: (function(*a) * towards).sum(), argnums=(0, 1)))(x, kernel)
+
+        module = Conv(4, side, padding=padding, use_bias=False)
+        ours = moved(lambda x, k: run(module, {"params": {"kernel": k}}, x))
+        theirs = moved(lambda x, k: by_xla(x, k, padding))
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-9), ours, theirs)
+
+
+def test_batch_norm_of_volumes_is_that_of_all_their_voxels(x: jax.Array) -> None:
+    norm = BatchNorm()
+    variables = norm.init(jax.random.key(0), x, train=True)
+    y, moved = run(norm, variables, x, train=True, mutable=["batch_stats"])
+    deep, deep_moved = run(norm, variables, x.reshape(2, 4, 4, 6, 3), train=True, mutable=["batch_stats"])
+    np.testing.assert_allclose(deep.reshape(y.shape), y, rtol=1e-5, atol=1e-5)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), deep_moved, moved)
+
+
 def test_batch_norm_stores_the_unbiased_variance(x: jax.Array) -> None:
     norm = BatchNorm()
     variables = norm.init(jax.random.key(0), x, train=True)
@@ -101,6 +135,11 @@ def test_bfloat16_keeps_float32_params_and_statistics(x: jax.Array) -> None:
         y, moved = run(layer, variables, x.astype(jnp.bfloat16), train=True, mutable=state)
         assert y.dtype == jnp.bfloat16
         assert {leaf.dtype for leaf in jax.tree.leaves((variables, moved))} == {jnp.dtype("float32")}
+
+
+def test_instance_norm_without_params(x: jax.Array) -> None:
+    variables = {"params": {"scale": jnp.ones(3), "bias": jnp.zeros(3)}}
+    np.testing.assert_allclose(run(InstanceNorm(affine=False), {}, x), run(InstanceNorm(), variables, x), atol=1e-6)
 
 
 class TestSpectralConv:
