@@ -29,6 +29,10 @@ from ml_collections import ConfigDict, config_dict
 
 Config = Any  # a ConfigDict, whose attributes no type checker knows
 
+JITTER = {"brightness": 0.1, "contrast": 0.1, "saturation": 0.1, "hue": 0.1}
+# Of the 68 landmarks: jaw, brows, nose, lids, corners of the mouth, lips outside and inside, corners of the eyes.
+TIED = (0, 4, 8, 12, 16, 19, 24, 30, 37, 41, 44, 46, 48, 54, 51, 57, 62, 66, 36, 45)
+
 
 def base_config(method: str) -> Config:
     """The skeleton of a config."""
@@ -85,3 +89,39 @@ def adam(config: Config, schedule: str = "constant", milestones: tuple[int, ...]
             "eps": 1e-8,
         }
     )
+
+
+def train_small(config: Config, networks: tuple[str, ...]) -> None:
+    """Pictures of 64x64 pixels on two CPU cores: a high learning rate, small batches, all augmentation."""
+    config.lr = 2e-3
+    for network in networks:
+        config.optim[network] = adam(config, "cosine")
+    config.batch_size = 8
+    config.data.size = 64
+    config.data.swap = True
+    config.data.flip = True
+    config.data.jitter.update(JITTER)
+    config.data.threads = 2
+
+
+def learn_synthetic_heads(config: Config, labels: tuple[str, ...]) -> None:
+    """A few minutes on rendered heads: one clip of few, far apart frames per person, in pairs by identity."""
+    config.data.labels = labels
+    config.data.flip = False  # labels would not follow
+    config.data.by_identity = True
+    config.batch_size = 12
+    config.steps = 460
+    config.log_every = 10
+    config.save_every = 230
+    config.eval_every = 230
+    config.sample_every = 460
+
+
+def be_through_at_once(config: Config) -> None:
+    """Everything once, in seconds."""
+    config.batch_size = 8
+    config.steps = 8
+    config.log_every = 2
+    config.save_every = 4
+    config.eval_every = 4
+    config.sample_every = 4

@@ -29,11 +29,8 @@ real64 learns 64x64 faces on two CPU cores within ten minutes; synth64 and synth
 
 from ml_collections import ConfigDict
 
-from configs.common import Config, adam, base_config
+from configs.common import JITTER, TIED, Config, adam, base_config, be_through_at_once, learn_synthetic_heads, train_small
 
-JITTER = {"brightness": 0.1, "contrast": 0.1, "saturation": 0.1, "hue": 0.1}
-# Of the 68 landmarks: jaw, brows, nose, lids, corners of the mouth, lips outside and inside, corners of the eyes.
-TIED = (0, 4, 8, 12, 16, 19, 24, 30, 37, 41, 44, 46, 48, 54, 51, 57, 62, 66, 36, 45)
 HUE = {"brightness": 0.0, "contrast": 0.0, "saturation": 0.0}
 
 
@@ -190,15 +187,7 @@ def _small() -> Config:
             },
         }
     )
-    config.lr = 2e-3
-    for network in ("generator", "kp_detector"):
-        config.optim[network] = adam(config, "cosine")
-    config.batch_size = 8
-    config.data.size = 64
-    config.data.swap = True
-    config.data.flip = True
-    config.data.jitter.update(JITTER)
-    config.data.threads = 2
+    train_small(config, ("generator", "kp_detector"))
     config.frozen.vgg19 = ""  # only asked for when a weight of losses.perceptual is set
     return config
 
@@ -233,15 +222,7 @@ def synth64() -> Config:
     config.model.losses.landmark_points = TIED
     config.model.losses.mouth = 8.0
     config.model.losses.eyes = 3.0
-    config.data.labels = ("landmarks", "landmarks_mean")
-    config.data.flip = False  # labels would not follow
-    config.data.by_identity = True
-    config.batch_size = 12
-    config.steps = 460
-    config.log_every = 10
-    config.save_every = 230
-    config.eval_every = 230
-    config.sample_every = 460
+    learn_synthetic_heads(config, ("landmarks", "landmarks_mean"))
     return config
 
 
@@ -270,12 +251,7 @@ def smoke() -> Config:
     config.model.kp_detector.num_blocks = 2
     config.model.generator.num_bottleneck_blocks = 1
     config.model.generator.dense_motion.num_blocks = 2
-    config.batch_size = 8
-    config.steps = 8
-    config.log_every = 2
-    config.save_every = 4
-    config.eval_every = 4
-    config.sample_every = 4
+    be_through_at_once(config)
     return config
 
 

@@ -40,7 +40,7 @@ def animate(size: int = 256, batch_size: int = 4, rounds: int = 7) -> float:
 
     from reenax import load_method
     from reenax.core.types import Source, VideoDrive
-    from reenax.methods.fomm.game import from_unit, to_unit
+    from reenax.core.pictures import from_unit, to_unit
     from reenax.methods.fomm.reenact import relative_keypoints
 
     method: Any = load_method("fomm")()

@@ -1,14 +1,111 @@
-"""Running any method's reenactor over many driving frames, a batch at a time."""
+"""Reenactors that carry a driver's motion over, and running any reenactor over many frames, a batch at a time."""
 
-from collections.abc import Iterable, Iterator
-from typing import Any
+import functools
+from collections.abc import Hashable, Iterable, Iterator
+from typing import Any, Protocol, runtime_checkable
 
+import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, UInt8
+from jaxtyping import Array, Float, PyTree, UInt8
 
+from reenax.core.errors import UserError
 from reenax.core.pictures import as_bytes, as_float
-from reenax.core.types import Method, Reenactor, Source, Variables, VideoDrive
+from reenax.core.types import Drive, Method, Option, Reenactor, Source, Variables, VideoDrive
+
+TRANSFER_OPTIONS = {
+    "mode": Option(
+        "relative",
+        "relative: the source moves as the driver has moved since the anchor frame; absolute: it takes the driver's "
+        "pose and shape as they are",
+        ("relative", "absolute"),
+    ),
+    "adapt_scale": Option(False, "scale relative motion by the ratio of source's and driver's sizes"),
+}
+
+
+@runtime_checkable
+class Animator(Hashable, Protocol):
+    """The networks of a method that carries motion over, as :func:`transferring_reenactor` calls them.
+
+    Hashable, so that one compiled program serves every source: a named tuple of modules and plain settings.
+    """
+
+    def prepare(self, variables: Variables, source: Float[Array, "1 h w 3"]) -> PyTree:
+        """All that depends on the source alone, its own motion among it."""
+        ...
+
+    def read(self, variables: Variables, prepared: PyTree, frames: Float[Array, "b h w 3"]) -> PyTree:
+        """The driver's motion; the first axis of every leaf is the frames'."""
+        ...
+
+    def scale(self, prepared: PyTree, anchor: PyTree) -> float:
+        """How much larger the source is than the driver in the anchor frame; computed on the host."""
+        ...
+
+    def animate(
+        self, variables: Variables, prepared: PyTree, motion: PyTree, anchor: PyTree, scale: Float[Array, ""]
+    ) -> Float[Array, "b h w 3"]:
+        """Frames in [-1, 1]; without an anchor (None) the driver's motion is taken as it is."""
+        ...
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _prepare(animator: Animator, variables: Variables, source: Array) -> PyTree:
+    return animator.prepare(variables, source)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _read(animator: Animator, variables: Variables, prepared: PyTree, frames: Array) -> PyTree:
+    return animator.read(variables, prepared, frames)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _animate(
+    animator: Animator, variables: Variables, prepared: PyTree, anchor: PyTree, scale: Array, frames: Array
+) -> Array:
+    return animator.animate(variables, prepared, animator.read(variables, prepared, frames), anchor, scale)
+
+
+def transferring_reenactor(
+    animator: Animator,
+    variables: Variables,
+    source: Source,
+    anchor: Drive | None,
+    *,
+    mode: str = "relative",
+    adapt_scale: bool = False,
+) -> Reenactor:
+    """Encodes the source and returns the function from driving frames to animated frames, both in [-1, 1].
+
+    Args:
+        animator: the networks.
+        variables: what they read.
+        source: its first picture is animated.
+        anchor: the driver's first frame, or the one that looks most like the source; its first picture is used.
+        mode: "relative" adds the driver's motion since the anchor to the source's own, and keeps its shape;
+            "absolute" takes the driver's motion as it is.
+        adapt_scale: in relative mode, scale the motion by the ratio of source's and driver's sizes.
+
+    Raises:
+        UserError: an unknown mode, or relative motion without an anchor.
+    """
+    modes = TRANSFER_OPTIONS["mode"].choices
+    if mode not in modes:
+        raise UserError(f"mode must be one of {', '.join(modes)}, got {mode!r}")
+    if mode == "relative" and anchor is None:
+        raise UserError('mode "relative" needs an anchor, the first driving frame: give one, or use mode "absolute"')
+    prepared = _prepare(animator, variables, source.frames[:1])
+    start, scale = None, 1.0
+    if mode == "relative" and anchor is not None:
+        start = _read(animator, variables, prepared, anchor.frames[:1])
+        scale = animator.scale(prepared, start) if adapt_scale else 1.0
+    factor = jnp.asarray(scale, source.frames.dtype)
+
+    def run(drive: Drive) -> Float[Array, "t h w 3"]:
+        return _animate(animator, variables, prepared, start, factor, drive.frames)
+
+    return run
 
 
 def stream(

@@ -141,6 +141,21 @@ class FrozenNetwork:
     init: Callable[[Key[Array, ""]], Collections]
 
 
+@dataclasses.dataclass(frozen=True)
+class Option:
+    """A choice that a method's reenactor offers, by keyword.
+
+    Attributes:
+        default: its value when nothing is said; its type is the option's, None that of an optional number.
+        help: one line for people, with the unit.
+        choices: the values that a text may have.
+    """
+
+    default: str | float | bool | None
+    help: str
+    choices: tuple[str, ...] = ()
+
+
 @runtime_checkable
 class Method(Protocol):
     """All that the engine needs to know about one paper: a frozen dataclass of hyper-parameters.
@@ -151,17 +166,19 @@ class Method(Protocol):
             "pose", "coefficients"}.
         fields: the dataset fields that its batches are made from.
         frozen: network name -> frozen network that its losses read.
+        options: the keywords of ``reenactor`` beside ``anchor``.
         shard_rules: pairs of a regular expression, searched in a leaf's path such as
             ``params/table/embedding``, and the mesh axis (or None) of each of the leaf's axes.
             For leaves that the engine's size rule would not shard rightly.
 
-    A method that subclasses it inherits the empty ``ema``, ``frozen`` and ``shard_rules``.
+    A method that subclasses it inherits the empty ``ema``, ``frozen``, ``options`` and ``shard_rules``.
     """
 
     ema: Mapping[str, float] = MappingProxyType({})
     drives: frozenset[str]
     fields: frozenset[str]
     frozen: Mapping[str, FrozenNetwork] = MappingProxyType({})
+    options: Mapping[str, Option] = MappingProxyType({})
     shard_rules: Sequence[tuple[str, tuple[str | None, ...]]] = ()
 
     def init(self, rng: Key[Array, ""], batch: Batch) -> Variables:

@@ -1,6 +1,7 @@
 """How a player moves: by a gradient through optax, or by Gauss-Newton where there is no network to train."""
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any, Protocol, runtime_checkable
 
 import jax
@@ -9,6 +10,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, Key, PyTree
 
+from reenax.core.errors import UserError
 from reenax.core.types import Batch, LossFn, LossOut, Metrics, Params, Variables, owned_params, with_params
 
 
@@ -144,3 +146,17 @@ class GaussNewton:
         r, metrics = self.residuals(with_params(variables, params), batch)
         energy = jnp.sum(r**2)
         return params, opt_state, LossOut(energy, {**metrics, "loss": energy, "first_energy": energies[0]})
+
+
+def jointly(
+    optim: Mapping[str, optax.GradientTransformation], networks: tuple[str, ...], method: str
+) -> optax.GradientTransformation:
+    """One transformation that moves several networks by one backward pass, each with its own optimiser.
+
+    Raises:
+        UserError: ``optim`` lacks a network.
+    """
+    for network in networks:
+        if network not in optim:
+            raise UserError(f"config.optim.{network} is missing; {method} needs {', '.join(networks)}")
+    return optax.partition({n: optim[n] for n in networks}, {n: n for n in networks})

@@ -1,4 +1,4 @@
-"""Coordinates: x to the right, y down, (x, y) last, the first pixel centre at -1 and the last at +1."""
+"""Coordinates: x to the right, y down, (x, y) or (x, y, z) last, the first pixel centre at -1 and the last at +1."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -6,13 +6,14 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 
-def coordinate_grid(height: int, width: int, dtype: DTypeLike = jnp.float32) -> Float[Array, "{height} {width} 2"]:
-    """The coordinates of every pixel centre in [-1, 1]: ``grid[i, j] = (x_j, y_i)``, ``x_j = 2 j / (width - 1) - 1``.
+def coordinate_grid(*size: int, dtype: DTypeLike = jnp.float32) -> Float[Array, "*size n"]:
+    """The coordinates of every pixel centre in [-1, 1], for (height, width) or (depth, height, width).
 
-    A side of one pixel lies at -1.
+    ``grid[i, j] = (x_j, y_i)`` with ``x_j = 2 j / (width - 1) - 1``; ``grid[k, i, j] = (x_j, y_i, z_k)``. A side of one
+    pixel lies at -1.
     """
-    x, y = np.meshgrid(np.linspace(-1.0, 1.0, width), np.linspace(-1.0, 1.0, height))
-    return jnp.asarray(np.stack([x, y], axis=-1), dtype)
+    axes = np.meshgrid(*(np.linspace(-1.0, 1.0, n) for n in size), indexing="ij")
+    return jnp.asarray(np.stack(axes[::-1], axis=-1), dtype)
 
 
 def inverse_2x2(matrix: Float[Array, "*b 2 2"]) -> Float[Array, "*b 2 2"]:

@@ -5,9 +5,9 @@ import scipy.spatial
 from jaxtyping import Float
 
 
-def hull_area(points: Float[np.ndarray, "n 2"]) -> float:
-    """The area of the convex hull; 0 for fewer than three points or points on one line."""
-    if len(points) < 3:
+def hull_measure(points: Float[np.ndarray, "n d"]) -> float:
+    """The area (d = 2) or volume (d = 3) of the convex hull; 0 where the points span none."""
+    if len(points) <= points.shape[1]:
         return 0.0
     try:
         return float(scipy.spatial.ConvexHull(points).volume)

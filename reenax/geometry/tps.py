@@ -4,6 +4,7 @@ First Order Motion (Siarohin et al., 2019), section 3.2 and its code, which take
 and adds one scalar to both coordinates.
 """
 
+import dataclasses
 from typing import NamedTuple
 
 import jax
@@ -28,13 +29,25 @@ class TPS(NamedTuple):
     weights: Float[Array, "b n"]
 
 
-def random_tps(
-    key: Key[Array, ""], batch_size: int, *, sigma_affine: float = 0.05, sigma_tps: float = 0.005, points: int = 5
-) -> TPS:
-    """One deformation per sample: the identity plus normal noise, over ``points`` x ``points`` control points."""
+@dataclasses.dataclass(frozen=True)
+class TransformParams:
+    """What :func:`random_tps` draws.
+
+    Attributes:
+        sigma_affine, sigma_tps: deviation of the affine part from the identity, and of the control points' weights.
+        points: control points along a side.
+    """
+
+    sigma_affine: float = 0.05
+    sigma_tps: float = 0.005
+    points: int = 5
+
+
+def random_tps(key: Key[Array, ""], batch_size: int, params: TransformParams = TransformParams()) -> TPS:
+    """One deformation per sample: the identity plus normal noise."""
     affine_key, weights_key = jax.random.split(key)
-    theta = jnp.eye(2, 3)[None] + sigma_affine * jax.random.normal(affine_key, (batch_size, 2, 3))
-    return TPS(theta, sigma_tps * jax.random.normal(weights_key, (batch_size, points**2)))
+    theta = jnp.eye(2, 3)[None] + params.sigma_affine * jax.random.normal(affine_key, (batch_size, 2, 3))
+    return TPS(theta, params.sigma_tps * jax.random.normal(weights_key, (batch_size, params.points**2)))
 
 
 def _offsets(tps: TPS, points: Float[Array, "b n 2"]) -> Float[Array, "b n m 2"]:

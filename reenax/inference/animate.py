@@ -20,7 +20,7 @@ from reenax.core.errors import UserError
 from reenax.core.pictures import as_float
 from reenax.core.reenact import stream
 from reenax.core.types import Reenactor, Source, VideoDrive
-from reenax.geometry.hull import hull_area
+from reenax.geometry.hull import hull_measure
 from reenax.inference import provenance
 from reenax.inference.driving import Driving, Pictures
 from reenax.inference.progress import tracked
@@ -197,7 +197,7 @@ def open_portrait(path: Path, size: int, detector: FaceDetector | None) -> Portr
 def normalised(landmarks: Float[np.ndarray, "68 2"]) -> Float[np.ndarray, "68 2"]:
     """Landmarks centred and divided by the root of the area of their hull (FOMM, section on the best frame)."""
     centred = landmarks - landmarks.mean(axis=0, keepdims=True)
-    return centred / np.sqrt(hull_area(centred))
+    return centred / np.sqrt(hull_measure(centred))
 
 
 def closest_frame(portrait: Portrait, drive: Driving) -> int:

@@ -15,13 +15,15 @@ import numpy as np
 from reenax.core.errors import UserError
 from reenax.core.types import Variables
 
-Layout = Literal["same", "conv", "dense"]
+Layout = Literal["same", "conv", "conv3d", "dense"]
 State = dict[str, np.ndarray]
 
-# (theirs to ours, ours to theirs): OIHW and HWIO, OI and IO
+# (theirs to ours, ours to theirs): OIHW and HWIO, OIDHW and DHWIO, OI and IO
+_KERNELS: dict[int, Layout] = {2: "dense", 4: "conv", 5: "conv3d"}  # by number of axes
 _AXES: dict[Layout, tuple[tuple[int, ...] | None, tuple[int, ...] | None]] = {
     "same": (None, None),
     "conv": ((2, 3, 1, 0), (3, 2, 0, 1)),
+    "conv3d": ((2, 3, 4, 1, 0), (4, 3, 0, 1, 2)),
     "dense": ((1, 0), (1, 0)),
 }
 
@@ -33,7 +35,7 @@ class Entry:
     Attributes:
         theirs: name in the checkpoint.
         ours: network, collection and the path inside it.
-        layout: "conv" for OIHW against HWIO, "dense" for OI against IO.
+        layout: "conv" for OIHW against HWIO, "conv3d" for OIDHW against DHWIO, "dense" for OI against IO.
     """
 
     theirs: str
@@ -173,14 +175,11 @@ def to_state(variables: Variables, entries: Sequence[Entry]) -> State:
 
 
 def entries_of(shapes: Variables, name: Callable[[tuple[str, ...]], str]) -> list[Entry]:
-    """One entry per leaf, named by a rule; kernels of four axes are convolutions, those of two are dense."""
-    entries = []
-    for path, leaf in leaves(shapes):
-        layout: Layout = "same"
-        if path[-1] == "kernel":
-            layout = "conv" if len(leaf.shape) == 4 else "dense"
-        entries.append(Entry(name(path), path, layout))
-    return entries
+    """One entry per leaf, named by a rule; kernels of five or four axes are convolutions, those of two are dense."""
+    return [
+        Entry(name(path), path, _KERNELS[len(leaf.shape)] if path[-1] == "kernel" else "same")
+        for path, leaf in leaves(shapes)
+    ]
 
 
 def leaves(tree: Any, path: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...], Any]]:

@@ -8,9 +8,9 @@ from jax.test_util import check_grads
 
 from reenax.geometry.grids import apply_2x2, coordinate_grid, inverse_2x2, matmul_2x2
 from reenax.geometry.heatmaps import expectation, expected_points, gaussian_heatmap, spatial_softmax
-from reenax.geometry.hull import hull_area
+from reenax.geometry.hull import hull_measure
 from reenax.geometry.sampling import grid_sample
-from reenax.geometry.tps import TPS, random_tps, transform_image, transform_jacobian, transform_points
+from reenax.geometry.tps import TPS, TransformParams, random_tps, transform_image, transform_jacobian, transform_points
 
 
 def test_grid_runs_over_pixel_centres() -> None:
@@ -49,7 +49,7 @@ def test_softmax_expectation() -> None:
 
 def test_jacobian_of_a_deformation_is_its_derivative() -> None:
     with jax.enable_x64(True):
-        tps = random_tps(jax.random.key(0), 3, sigma_affine=0.2, sigma_tps=0.1)
+        tps = random_tps(jax.random.key(0), 3, TransformParams(0.2, 0.1))
         points = jax.random.uniform(jax.random.key(1), (3, 2, 7, 2), "float64", minval=-1.2, maxval=1.2)
 
         def one(sample: TPS, point: jax.Array) -> jax.Array:
@@ -79,7 +79,7 @@ def test_jacobian_is_finite_at_control_points() -> None:
 
 def test_no_noise_deforms_nothing_and_a_shift_moves_content() -> None:
     image = jax.random.normal(jax.random.key(0), (2, 9, 9, 3))
-    still = random_tps(jax.random.key(1), 2, sigma_affine=0.0, sigma_tps=0.0)
+    still = random_tps(jax.random.key(1), 2, TransformParams(0.0, 0.0))
     np.testing.assert_allclose(transform_image(still, image), image, atol=1e-5)
     # T(z) = z + (0.25, 0) is one pixel of nine: each pixel shows its right neighbour, the last one the mirror image.
     shift = TPS(still.theta.at[:, 0, 2].set(0.25), still.weights)
@@ -96,5 +96,5 @@ def test_no_noise_deforms_nothing_and_a_shift_moves_content() -> None:
         ([[0, 0], [1, 1]], 0.0),
     ],
 )
-def test_hull_area(points: list[list[float]], area: float) -> None:
-    assert hull_area(np.asarray(points, np.float32)) == pytest.approx(area)
+def test_hull_measure(points: list[list[float]], area: float) -> None:
+    assert hull_measure(np.asarray(points, np.float32)) == pytest.approx(area)

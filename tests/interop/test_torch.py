@@ -12,6 +12,7 @@ import pytest
 from reenax.core.config import from_mapping
 from reenax.core.errors import UserError
 from reenax.interop import fomm, vgg
+from reenax.interop.published import blur_kernel, tensor_entries, variable_shapes
 from reenax.interop.torch import Entry, flat_tensors, read_checkpoint, to_state
 from reenax.methods.fomm import FirstOrderMotion
 from reenax.nn.vgg import frozen_vgg, layer_names
@@ -38,7 +39,7 @@ def torch():
 @pytest.fixture(scope="module")
 def variables():
     """Every leaf different, so that no two can be swapped unseen."""
-    shapes = fomm.variable_shapes(METHOD)
+    shapes = variable_shapes(METHOD)
     rng = np.random.default_rng(0)
     return jax.tree.map(lambda s: jnp.asarray(rng.normal(size=s.shape), s.dtype), shapes)
 
@@ -46,13 +47,13 @@ def variables():
 @pytest.fixture
 def checkpoint(variables):
     """A checkpoint as the published code saves it, with everything that is to be left out."""
-    state = to_state(variables, fomm.tensor_entries(variables))
+    state = to_state(variables, tensor_entries(variables))
     content: dict = {name: {} for name in ("generator", "kp_detector", "discriminator")}
     for name, value in state.items():
         network, _, rest = name.partition(".")
         content[network][rest] = value
     content["generator"]["first.norm.num_batches_tracked"] = np.array(7)
-    blur = np.broadcast_to(fomm.blur_kernel(0.25), (3, 1, 13, 13)).astype(np.float32)
+    blur = np.broadcast_to(blur_kernel(0.25), (3, 1, 13, 13)).astype(np.float32)
     content["generator"]["dense_motion_network.down.weight"] = blur
     content["kp_detector"]["down.weight"] = blur
     content["optimizer_generator"] = {"state": {0: {"step": 3, "exp_avg": np.zeros(2, np.float32)}}}
@@ -86,7 +87,7 @@ def test_there_and_back(torch, tmp_path, variables, checkpoint, zipped):
 
 
 def test_names_are_the_published_ones(variables):
-    state = to_state(variables, fomm.tensor_entries(variables))
+    state = to_state(variables, tensor_entries(variables))
     for name, shape in {
         "generator.dense_motion_network.hourglass.encoder.down_blocks.0.conv.weight": (4, 16, 3, 3),
         "generator.dense_motion_network.hourglass.decoder.up_blocks.0.norm.running_var": (2,),

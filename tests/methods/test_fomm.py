@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,13 +14,23 @@ from configs import fomm as configs
 from reenax.core.config import from_mapping
 from reenax.core.errors import UserError
 from reenax.core.step import create_state, train_step
-from reenax.core.types import Player, Source, TrainState, VideoDrive, param_count
+from reenax.core.types import param_count
 from reenax.methods.fomm import FirstOrderMotion
-from reenax.train.engine import Engine
 from reenax.train.runs import make_method
-from reenax.train.sharding import make_mesh, put_batch
+from tests.methods.contracts import (
+    Started,
+    check_bfloat16,
+    check_gradients,
+    check_one_device_equals_eight,
+    check_overfits,
+    check_preview_and_reenactment,
+    check_refusals,
+    make_batch,
+    moved,
+    start,
+    step_of,
+)
 
-SIZE = 32
 SMALL = {
     "num_kp": 3,
     "kp_detector": {"block_expansion": 4, "num_blocks": 2, "max_features": 8, "scale_factor": 0.5, "kernel_size": 3},
@@ -55,49 +65,15 @@ def optimisers(rule: optax.GradientTransformation) -> dict[str, optax.GradientTr
     return dict.fromkeys(("generator", "kp_detector", "discriminator"), rule)
 
 
-def make_batch(size: int = SIZE, count: int = 2) -> dict[str, jax.Array]:
-    """Smooth pictures and the same moved by a few pixels, uint8."""
-    base = jax.random.uniform(jax.random.key(1), (count, 6, 6, 3))
-    picture = jax.image.resize(base, (count, size + 4, size + 4, 3), "cubic")
-    picture = (255 * jnp.clip(picture, 0, 1)).astype(jnp.uint8)
-    return {"source": picture[:, :size, :size], "driving": picture[:, 3 : size + 3, 2 : size + 2]}
-
-
-class Started(NamedTuple):
-    """A method ready to train."""
-
-    method: FirstOrderMotion
-    players: tuple[Player, ...]
-    state: TrainState
-    step: Any
-    batch: dict[str, jax.Array]
-
-
-def start(method: FirstOrderMotion, rule: optax.GradientTransformation) -> Started:
-    batch, players = make_batch(), method.players(optimisers(rule))
-    state = jax.jit(lambda b: create_state(method, players, 0, b))(batch)
-    return Started(method, players, state, step_of(method, players), batch)
-
-
-def step_of(method: FirstOrderMotion, players: tuple[Player, ...]) -> Any:
-    return jax.jit(lambda s, b, active: train_step(method, players, s, b, active, {}), static_argnums=2)
-
-
 @pytest.fixture(scope="module")
 def small() -> Started:
-    return start(method_of(SMALL), optax.adam(5e-3, b1=0.5))
+    return start(method_of(SMALL), optimisers(optax.adam(5e-3, b1=0.5)))
 
 
 @pytest.fixture(scope="module")
 def adversarial() -> Started:
     """Moved by SGD at rate 1: a step leaves minus the gradient in the difference."""
-    return start(method_of(ADVERSARIAL), optax.sgd(1.0))
-
-
-def moved(before: Any, after: Any) -> set[str]:
-    """The networks of which any leaf differs."""
-    same = jax.tree.map(lambda a, b: bool(jnp.array_equal(a, b)), before, after)
-    return {n for n, tree in same.items() if not all(jax.tree.leaves(tree))}
+    return start(method_of(ADVERSARIAL), optimisers(optax.sgd(1.0)))
 
 
 @pytest.mark.parametrize("name", configs.NAMES)
@@ -173,22 +149,8 @@ def test_a_rate_of_zero_freezes_the_detector_alone(small):
 
 
 def test_every_owned_leaf_gets_a_gradient(adversarial):
-    """All but those of which theory says zero: biases in front of a norm, and the bias under the spatial softmax."""
-    after, _ = adversarial.step(adversarial.state, adversarial.batch, ("generator", "discriminator"))
-    gradients = jax.tree.map(lambda a, b: np.asarray(a - b), adversarial.state.params, after.params)
-    names = {
-        jax.tree_util.keystr(path, simple=True, separator="/"): gradient
-        for path, gradient in jax.tree_util.tree_flatten_with_path(gradients)[0]
-    }
-    for name, gradient in names.items():
-        assert np.isfinite(gradient).all(), name
-        module = name.removesuffix("/bias")
-        normed = {"conv": "norm", "conv1": "norm2"}.get(module.rsplit("/", 1)[-1], "-")
-        is_zero = module != name and module.rsplit("/", 1)[0] + f"/{normed}/scale" in names
-        if is_zero or name == "kp_detector/kp/bias":
-            assert np.abs(gradient).max() < 1e-3, name
-        else:
-            assert np.abs(gradient).max() > 0, name
+    # the bias under the spatial softmax has none
+    check_gradients(adversarial, ("generator", "discriminator"), zero=lambda name: name == "kp_detector/kp/bias")
 
 
 def test_statistics_of_the_detector_move_three_times(small):
@@ -211,16 +173,8 @@ def test_statistics_of_the_detector_move_three_times(small):
 
 
 def test_bfloat16_keeps_float32_state(adversarial):
-    active = ("generator", "discriminator")
-    method = method_of(ADVERSARIAL, dtype="bfloat16")
-    step = step_of(method, method.players(optimisers(optax.sgd(1.0))))
-    after, metrics = step(adversarial.state, adversarial.batch, active)
-    kinds = {x.dtype for x in jax.tree.leaves((after.params, after.collections, after.opt_states))}
-    assert kinds == {jnp.dtype("float32")}
-    assert {v.dtype for v in metrics.values()} == {jnp.dtype("float32")}
-    _, reference = adversarial.step(adversarial.state, adversarial.batch, active)
-    for name in ("generator/loss", "discriminator/loss"):
-        assert float(metrics[name]) == pytest.approx(float(reference[name]), rel=0.05)
+    rounded = method_of(ADVERSARIAL, dtype="bfloat16")
+    check_bfloat16(adversarial, rounded, optimisers(optax.sgd(1.0)), ("generator", "discriminator"))
 
 
 def test_remat_changes_no_number(small):
@@ -249,43 +203,21 @@ def test_perceptual_loss_needs_its_weights():
 
 
 def test_overfits_one_batch(small):
-    state, losses = small.state, []
-    for _ in range(80):
-        state, metrics = small.step(state, small.batch, ("generator",))
-        losses.append(float(metrics["generator/l1"]))
-    assert losses[-1] < 0.5 * losses[0], losses[::10]
+    check_overfits(small, ("generator",), "generator/l1", steps=80)
 
 
 def test_one_device_equals_eight():
     method = method_of(ADVERSARIAL)
-    # SGD: Adam turns the rounding noise of gradients that are zero into whole steps
-    players = method.players(optimisers(optax.sgd(1e-3)))
-    batch = {k: np.asarray(v) for k, v in make_batch(count=8).items()}
-    results = []
-    for devices in (1, 8):
-        engine = Engine.build(method, players, make_mesh(devices, 1, jax.devices()[:devices]), batch, seed=0)
-        state, metrics = engine.fresh_state(batch), {}
-        for i in range(3):
-            state, metrics = engine.step(state, put_batch(batch, engine.mesh), i)
-        results.append(jax.device_get((metrics, state.params, state.collections)))
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-5), *results)
+    check_one_device_equals_eight(method, optimisers(optax.sgd(1e-3)), make_batch(count=8), steps=3)
 
 
 def test_preview_and_reenactment(small):
-    method, state = small.method, small.state
-    floats = {k: v / 127.5 - 1.0 for k, v in small.batch.items()}
-    columns = jax.jit(method.preview)(state.variables, floats)
-    assert {"source", "driving", "warped", "occlusion", "prediction", "target"} == set(columns)
-    for picture in columns.values():
-        assert picture.shape == floats["source"].shape
-        assert float(jnp.abs(picture).max()) <= 1 + 1e-6
-    reenact = method.reenactor(
-        state.variables, Source(floats["source"][:1]), anchor=VideoDrive(floats["driving"][:1]), mode="absolute"
-    )
-    made = reenact(VideoDrive(floats["driving"]))
-    assert made.shape == (2, SIZE, SIZE, 3)
-    assert float(jnp.abs(made).max()) <= 1
-    np.testing.assert_allclose(made[0], columns["prediction"][0], atol=2e-5)
+    columns = {"source", "driving", "warped", "occlusion", "prediction", "target"}
+    check_preview_and_reenactment(small, columns)
+
+
+def test_refusals(adversarial):
+    check_refusals(adversarial, optimisers(optax.sgd(0.1)))
 
 
 @pytest.mark.parametrize(
@@ -299,11 +231,6 @@ def test_preview_and_reenactment(small):
 def test_unknown_keys_are_named_with_the_known_ones(values, message):
     with pytest.raises(UserError, match=message):
         from_mapping(FirstOrderMotion, values)
-
-
-def test_a_missing_optimiser_is_named():
-    with pytest.raises(UserError, match=r"config\.optim\.kp_detector is missing"):
-        method_of(SMALL).players({"generator": optax.sgd(0.1)})
 
 
 def test_labels_tie_keypoints_and_weigh_the_mouth(small):

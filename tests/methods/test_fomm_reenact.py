@@ -7,13 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from reenax.core.errors import UserError
+from reenax.core.pictures import from_unit, to_unit
 from reenax.core.types import Source, Variables, VideoDrive
-from reenax.geometry.hull import hull_area
+from reenax.geometry.hull import hull_measure
 from reenax.methods.fomm import FirstOrderMotion
-from reenax.methods.fomm.game import from_unit, to_unit
 from reenax.methods.fomm.networks import DetectorParams, GeneratorParams, Keypoints, MotionParams
-from reenax.methods.fomm.reenact import movement_scale, relative_keypoints
+from reenax.methods.fomm.reenact import relative_keypoints
 
 SIZE = 32
 
@@ -108,7 +107,7 @@ def test_scaled_motion(frames: jax.Array) -> None:
     method = small()
     variables = variables_of(method, frames)
     found: Any = method.game.kp_detector.apply(variables["kp_detector"], to_unit(frames[:2]), train=False)
-    areas = [hull_area(np.asarray(points)) for points in found.value]
+    areas = [hull_measure(np.asarray(points)) for points in found.value]
     animate = method.reenactor(variables, Source(frames[:1]), anchor=VideoDrive(frames[1:2]), adapt_scale=True)
     expected = plain(method, variables, frames, relative=True, scale=(areas[0] / areas[1]) ** 0.5)
     np.testing.assert_allclose(animate(VideoDrive(frames[2:])), expected, atol=1e-5)
@@ -135,22 +134,6 @@ def test_motion_is_relative_to_the_anchor() -> None:
     np.testing.assert_allclose(carried.value, source.value + 0.2, atol=1e-5)
     jacobians: Any = carried.jacobian
     np.testing.assert_allclose(jacobians, turn @ jacobian[0], atol=1e-5)
-
-
-def test_movement_scale_is_a_ratio_of_lengths() -> None:
-    square = jnp.asarray([[[0.0, 0.0], [0.2, 0.0], [0.2, 0.2], [0.0, 0.2]]])
-    assert movement_scale(Keypoints(3 * square, None), Keypoints(square, None)) == pytest.approx(3)
-    line = Keypoints(jnp.asarray([[[0.0, 0.0], [0.1, 0.1], [0.2, 0.2]]]), None)
-    with pytest.raises(UserError, match="adapt_scale"):
-        movement_scale(Keypoints(square, None), line)
-
-
-def test_refusals(frames: jax.Array) -> None:
-    method = small()
-    with pytest.raises(UserError, match="anchor"):
-        method.reenactor({}, Source(frames[:1]))
-    with pytest.raises(UserError, match="relative, absolute"):
-        method.reenactor({}, Source(frames[:1]), mode="relativ")
 
 
 def test_bfloat16_stays_close(frames: jax.Array) -> None:

@@ -24,24 +24,25 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from jaxtyping import Array, Float, Key
 
+from reenax.core.pictures import from_unit, to_unit
+from reenax.core.reenact import TRANSFER_OPTIONS
 from reenax.core.rng import stream
 from reenax.core.types import Batch, Drive, FrozenNetwork, Method, Player, Reenactor, Source, Variables
-from reenax.geometry.heatmaps import gaussian_heatmap
+from reenax.geometry.heatmaps import mark_points
+from reenax.geometry.tps import TransformParams
 from reenax.losses.perceptual import image_pyramid
 from reenax.methods.fomm import reenact
-from reenax.methods.fomm.game import Game, LossParams, TransformParams, from_unit, to_unit
+from reenax.methods.fomm.game import Game, LossParams
 from reenax.methods.fomm.networks import (
     DetectorParams,
-    Discriminator,
-    DiscriminatorParams,
     Generator,
     GeneratorParams,
     KeypointDetector,
 )
+from reenax.nn.patch_discriminator import PyramidDiscriminator, PyramidParams
 from reenax.nn.vgg import frozen_vgg
 
 
@@ -65,7 +66,7 @@ class FirstOrderMotion(Method):
     estimate_jacobian: bool = True
     kp_detector: DetectorParams = dataclasses.field(default_factory=DetectorParams)
     generator: GeneratorParams = dataclasses.field(default_factory=GeneratorParams)
-    discriminator: DiscriminatorParams = dataclasses.field(default_factory=DiscriminatorParams)
+    discriminator: PyramidParams = dataclasses.field(default_factory=PyramidParams)
     losses: LossParams = dataclasses.field(default_factory=LossParams)
     transform: TransformParams = dataclasses.field(default_factory=TransformParams)
     align_corners: bool = True
@@ -74,6 +75,7 @@ class FirstOrderMotion(Method):
 
     drives = frozenset({"video"})
     fields = frozenset({"frames"})
+    options = TRANSFER_OPTIONS
 
     @property
     def frozen(self) -> Mapping[str, FrozenNetwork]:  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -88,7 +90,7 @@ class FirstOrderMotion(Method):
         return Game(
             KeypointDetector(self.num_kp, self.kp_detector, self.estimate_jacobian, **layout),
             Generator(self.generator, self.align_corners, **layout),
-            Discriminator(self.discriminator, dtype),
+            PyramidDiscriminator(self.discriminator, dtype),
             self.losses,
             self.transform,
             **layout,
@@ -124,8 +126,8 @@ class FirstOrderMotion(Method):
         made: Any = self.game.generator.apply(variables["generator"], source, kp_source, kp_driving, train=False)
         occlusion = jax.image.resize(made.motion.occlusion, (*source.shape[:3], 1), "nearest")
         return {
-            "source": from_unit(_marked(source, kp_source.value)),
-            "driving": from_unit(_marked(driving, kp_driving.value)),
+            "source": from_unit(mark_points(source, kp_source.value)),
+            "driving": from_unit(mark_points(driving, kp_driving.value)),
             "warped": from_unit(made.deformed),
             "occlusion": from_unit(jnp.broadcast_to(occlusion, source.shape)),
             "prediction": from_unit(made.prediction),
@@ -137,16 +139,6 @@ class FirstOrderMotion(Method):
     ) -> Reenactor:
         """See `reenax.methods.fomm.reenact`."""
         return reenact.reenactor(self.game, variables, source, anchor=anchor, **options)
-
-
-def _marked(picture: Float[Array, "b h w 3"], points: Float[Array, "b k 2"]) -> Float[Array, "b h w 3"]:
-    """Pictures with a dot of its own colour at every keypoint."""
-    phases = np.arange(points.shape[1])[:, None] / points.shape[1] + np.array([0, 1 / 3, 2 / 3])[None]
-    colours = jnp.asarray(0.5 + 0.5 * np.cos(2 * np.pi * phases), picture.dtype)
-    dots = gaussian_heatmap(points, (picture.shape[1], picture.shape[2]), 8e-4) > 0.4
-    for k in range(points.shape[1]):
-        picture = jnp.where(dots[..., k, None], colours[None, None, None, k], picture)
-    return picture
 
 
 METHOD = FirstOrderMotion

@@ -9,67 +9,45 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, Key, PyTree
 
-from reenax.core.errors import UserError
+from reenax.core.pictures import to_unit
+from reenax.core.precision import wide
 from reenax.core.rng import stream
 from reenax.core.types import Batch, LossOut, Player, Variables
-from reenax.core.updates import Gradient
-from reenax.geometry.tps import TPS, random_tps, transform_image, transform_jacobian, transform_points
+from reenax.core.updates import Gradient, jointly
+from reenax.geometry.tps import TPS, TransformParams, random_tps, transform_image, transform_jacobian, transform_points
 from reenax.losses.adversarial import feature_matching_loss, lsgan_discriminator_loss, lsgan_generator_loss
 from reenax.losses.equivariance import equivariance_jacobian_loss, equivariance_value_loss
-from reenax.losses.perceptual import image_pyramid, pyramid_perceptual_loss
-from reenax.losses.reconstruction import pyramid_gradient_loss, pyramid_l1_loss, region_l1_loss, ssim_loss
-from reenax.methods.fomm.networks import Discriminator, Generated, Generator, Judged, KeypointDetector, Keypoints, wide
-from reenax.nn.vgg import FIRST_OF_STAGE, vgg_features
+from reenax.losses.perceptual import image_pyramid
+from reenax.losses.terms import PictureWeights, picture_terms, tied_points_loss
+from reenax.methods.fomm.networks import Generated, Generator, KeypointDetector, Keypoints
+from reenax.nn.patch_discriminator import Judged, PyramidDiscriminator
 
-MOUTH, EYES = ((48, 68),), ((36, 42), (42, 48))  # ranges of the 68 landmarks
 MOVED_TOGETHER = ("generator", "kp_detector")  # by one backward pass, each with its own optimiser
 
 
 @dataclasses.dataclass(frozen=True)
-class TransformParams:
-    """The random warp of the equivariance losses: see `reenax.geometry.tps.random_tps`."""
-
-    sigma_affine: float = 0.05
-    sigma_tps: float = 0.005
-    points: int = 5
-
-
-@dataclasses.dataclass(frozen=True)
-class LossParams:
+class LossParams(PictureWeights):
     """Weights of the losses; a weight of 0 leaves the term out.
 
     Attributes:
-        scales: of the image pyramid of the reconstruction losses.
-        perceptual: one weight per VGG-19 layer (relu1_1 .. relu5_1); all 0: no VGG-19 is needed.
         generator_gan: with 0 neither this term nor feature matching is computed, and no discriminator trained.
         discriminator_gan: of the discriminator's own loss.
         feature_matching: one weight per discriminator block.
         equivariance_value, equivariance_jacobian: of the keypoints and of their frames.
-        l1, gradient, ssim: of reconstruction losses without a pretrained network. Not published: for small models.
-        deformed: share of those three that is asked of the source as it is warped, before anything is painted.
         landmarks: of the mean distance between the first keypoints and known landmarks of both frames. Not published:
             for synthetic heads. With the landmarks of the mean head the keypoints say nothing of the person's shape,
             so that another person's motion fits.
         landmark_points: which of the 68 landmarks the first keypoints are.
-        mouth, eyes: of the L1 in the boxes of the driving frame's true landmarks of mouth and of each eye. Not
-            published: small, and what people look at.
+        others: see the parent.
     """
 
-    scales: tuple[float, ...] = (1.0, 0.5, 0.25, 0.125)
-    perceptual: tuple[float, ...] = (10.0, 10.0, 10.0, 10.0, 10.0)
     generator_gan: float = 0.0
     discriminator_gan: float = 1.0
     feature_matching: tuple[float, ...] = (10.0, 10.0, 10.0, 10.0)
     equivariance_value: float = 10.0
     equivariance_jacobian: float = 10.0
-    l1: float = 0.0
-    gradient: float = 0.0
-    ssim: float = 0.0
-    deformed: float = 0.0
     landmarks: float = 0.0
     landmark_points: tuple[int, ...] = ()
-    mouth: float = 0.0
-    eyes: float = 0.0
 
 
 class Forward(NamedTuple):
@@ -105,7 +83,7 @@ class Game:
 
     kp_detector: KeypointDetector
     generator: Generator
-    discriminator: Discriminator
+    discriminator: PyramidDiscriminator
     losses: LossParams
     transform: TransformParams
     dtype: Any
@@ -138,27 +116,6 @@ class Game:
         mutated = {"kp_detector": {"batch_stats": detector["batch_stats"]}, "generator": dict(moved)}
         return Forward(found[0], found[1], transformed, found[2], generated, mutated)  # pyright: ignore[reportArgumentType]
 
-    def reconstruction_terms(
-        self, variables: Variables, generated: Generated, driving: Float[Array, "b h w 3"]
-    ) -> dict[str, Float[Array, ""]]:
-        """The weighted terms that compare the prediction with the driving frame."""
-        w, terms = self.losses, {}
-        prediction, deformed = wide(generated.prediction), wide(generated.deformed)
-        if any(w.perceptual):
-            features = vgg_features(variables["vgg19"], dtype=self.dtype)
-            features = jax.checkpoint(features) if self.remat else features
-            weights: dict[str, float] = dict(zip(FIRST_OF_STAGE, w.perceptual, strict=True))
-            terms["perceptual"] = pyramid_perceptual_loss(features, prediction, driving, weights, w.scales)
-        pairs = [(1 - w.deformed, prediction), (w.deformed, deformed)]
-        pairs = [(share, picture) for share, picture in pairs if share]
-        if w.l1:
-            terms["l1"] = w.l1 * sum(s * pyramid_l1_loss(x, driving, w.scales) for s, x in pairs)
-        if w.gradient:
-            terms["gradient"] = w.gradient * sum(s * pyramid_gradient_loss(x, driving, w.scales) for s, x in pairs)
-        if w.ssim:
-            terms["ssim"] = w.ssim * sum(s * ssim_loss(x, driving) for s, x in pairs)
-        return terms
-
     def equivariance_terms(self, forward: Forward, tps: TPS) -> dict[str, Float[Array, ""]]:
         """The weighted terms that ask the detector to follow a known warp; nothing is detached in them."""
         w, terms = self.losses, {}
@@ -172,23 +129,14 @@ class Game:
             terms["equivariance_jacobian"] = w.equivariance_jacobian * loss
         return terms
 
-    def labelled_terms(
-        self, forward: Forward, driving: Float[Array, "b h w 3"], batch: Batch
-    ) -> dict[str, Float[Array, ""]]:
-        """The weighted terms that read labels of the batch: none of them is the paper's."""
-        w, terms = self.losses, {}
-        if w.landmarks:
-            points = jnp.asarray(w.landmark_points, jnp.int32)
-            pairs = ((forward.kp_source, "source_landmarks_mean"), (forward.kp_driving, "driving_landmarks_mean"))
-            away = [jnp.abs(kp.value[:, : points.size] - batch[name][:, points]) for kp, name in pairs]
-            terms["landmarks"] = w.landmarks * jnp.mean(jnp.stack(away))
-        prediction = wide(forward.generated.prediction)
-        for name, weight, regions in (("mouth", w.mouth, MOUTH), ("eyes", w.eyes, EYES)):
-            if weight:
-                boxes = [batch["driving_landmarks"][:, slice(*region)] for region in regions]
-                losses = [region_l1_loss(prediction, driving, box) for box in boxes]
-                terms[name] = weight * jnp.mean(jnp.stack(losses))
-        return terms
+    def tied_terms(self, forward: Forward, batch: Batch) -> dict[str, Float[Array, ""]]:
+        """The weighted term that ties keypoints to labels of the batch: not the paper's."""
+        w = self.losses
+        if not w.landmarks:
+            return {}
+        pairs = ((forward.kp_source, "source_landmarks_mean"), (forward.kp_driving, "driving_landmarks_mean"))
+        away = [tied_points_loss(kp.value, batch[name], w.landmark_points) for kp, name in pairs]
+        return {"landmarks": w.landmarks * jnp.mean(jnp.stack(away))}
 
     def judge(
         self,
@@ -224,16 +172,9 @@ class Game:
     ) -> LossOut:
         """The loss of generator and keypoint detector; hands prediction and keypoints to the discriminator's move."""
         source, driving = to_unit(batch["source"]), to_unit(batch["driving"])
-        t = self.transform
-        tps = random_tps(
-            stream(rng, "transform"),
-            driving.shape[0],
-            sigma_affine=t.sigma_affine,
-            sigma_tps=t.sigma_tps,
-            points=t.points,
-        )
-        out, forward = self.loss_under(variables, source, driving, tps)
-        terms = self.labelled_terms(forward, driving, batch)
+        tps = random_tps(stream(rng, "transform"), driving.shape[0], self.transform)
+        out, forward = self.loss_under(variables, source, driving, tps, batch)
+        terms = self.tied_terms(forward, batch)
         return out._replace(loss=out.loss + sum(terms.values()), metrics={**out.metrics, **terms})
 
     def loss_under(
@@ -242,10 +183,12 @@ class Game:
         source: Float[Array, "b h w 3"],
         driving: Float[Array, "b h w 3"],
         tps: TPS,
+        batch: Batch | None = None,
     ) -> tuple[LossOut, Forward]:
-        """The same for pictures in [0, 1] and a given warp, with the forward pass itself."""
+        """The same for pictures in [0, 1] and a given warp, with the forward pass itself; labels are in ``batch``."""
         forward = self.forward(variables, source, driving, tps)
-        terms = self.reconstruction_terms(variables, forward.generated, driving)
+        made, layout = forward.generated, {"dtype": self.dtype, "remat": self.remat}
+        terms = picture_terms(self.losses, variables, made.prediction, made.deformed, driving, batch=batch, **layout)
         mutated = dict(forward.mutated)
         if self.adversarial:
             adversarial, moved = self.adversarial_terms(variables, forward, driving)
@@ -272,11 +215,8 @@ class Game:
         Raises:
             UserError: an optimiser is missing.
         """
+        tx = jointly(optim, MOVED_TOGETHER, "fomm")
         wanted = (*MOVED_TOGETHER, "discriminator") if self.adversarial else MOVED_TOGETHER
-        for network in wanted:
-            if network not in optim:
-                raise UserError(f"config.optim.{network} is missing; fomm needs {', '.join(wanted)}")
-        tx = optax.partition({n: optim[n] for n in MOVED_TOGETHER}, {n: n for n in MOVED_TOGETHER})
         # The discriminator's spectral vectors also move when it judges for the generator.
         persists = wanted
         generator = Player(
@@ -284,15 +224,5 @@ class Game:
         )
         if not self.adversarial:
             return (generator,)
-        tx = optim["discriminator"]
+        tx = jointly(optim, ("discriminator",), "fomm")
         return generator, Player("discriminator", ("discriminator",), Gradient(self.discriminator_loss, tx, accumulate))
-
-
-def to_unit(picture: Float[Array, "b h w 3"]) -> Float[Array, "b h w 3"]:
-    """From [-1, 1] to [0, 1], the range of this paper's networks."""
-    return (picture + 1) / 2
-
-
-def from_unit(picture: Float[Array, "b h w 3"]) -> Float[Array, "b h w 3"]:
-    """From [0, 1] to [-1, 1]."""
-    return 2 * picture - 1

@@ -1,4 +1,4 @@
-"""The networks of First Order Motion: keypoint detector, dense motion, generator, discriminator.
+"""The networks of First Order Motion: keypoint detector, dense motion, generator.
 
 All take pictures in [0, 1]. Submodules are called as in the published checkpoints. ``folded`` is the inference
 layout of :mod:`reenax.nn.fold`; ``dtype`` the compute type (None: that of the params); keypoints, flows, masks and
@@ -6,7 +6,6 @@ whatever leaves a network are float32 at least.
 """
 
 import dataclasses
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -14,12 +13,13 @@ from flax import linen as nn
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
+from reenax.core.precision import wide
 from reenax.geometry.grids import apply_2x2, coordinate_grid, inverse_2x2, matmul_2x2
 from reenax.geometry.heatmaps import expectation, expected_points, gaussian_heatmap, spatial_softmax
-from reenax.geometry.sampling import antialias_downsample, grid_sample, resize_bilinear
-from reenax.nn.blocks import ConvNorm, Down, Hourglass, Res, Up
-from reenax.nn.conv import Conv, SpectralConv
-from reenax.nn.norm import InstanceNorm
+from reenax.geometry.sampling import antialias_downsample, warp
+from reenax.nn.blocks import Hourglass, run_block
+from reenax.nn.conv import Conv
+from reenax.nn.warping_generator import WarpingGenerator, WarpingParams
 
 KEYPOINT_VARIANCE = 0.01  # of every heatmap that is drawn around a keypoint, in units of [-1, 1] squared
 
@@ -69,61 +69,15 @@ class MotionParams:
 
 
 @dataclasses.dataclass(frozen=True)
-class GeneratorParams:
+class GeneratorParams(WarpingParams):
     """Sizes of the generator.
 
     Attributes:
-        block_expansion, max_features: level i has ``min(max_features, block_expansion * 2 ** i)`` channels.
-        num_down_blocks: halvings of the encoder.
-        num_bottleneck_blocks: residual blocks behind the warp.
         dense_motion: the network that finds flow and occlusion.
-        blend: the output is ``occlusion * warped source + (1 - occlusion) * painted``. Not published: a skip that
-            lets small models keep the source's detail within minutes of training.
+        others: see the parent.
     """
 
-    block_expansion: int = 64
-    max_features: int = 512
-    num_down_blocks: int = 2
-    num_bottleneck_blocks: int = 6
     dense_motion: MotionParams = MotionParams()
-    blend: bool = False
-
-
-@dataclasses.dataclass(frozen=True)
-class DiscriminatorParams:
-    """Sizes of the patch discriminators.
-
-    Attributes:
-        block_expansion, num_blocks, max_features: block i has ``min(max_features, block_expansion * 2 ** (i + 1))``.
-        sn: spectral normalisation of every convolution.
-        use_kp: heatmaps of the driving keypoints are appended to the picture.
-        scales: one discriminator per scale of the image pyramid; none without a scale.
-    """
-
-    block_expansion: int = 32
-    num_blocks: int = 4
-    max_features: int = 512
-    sn: bool = True
-    use_kp: bool = False
-    scales: tuple[float, ...] = (1.0,)
-
-
-def wide(x: Float[Array, "..."]) -> Float[Array, "..."]:
-    """The same numbers in float32 at least: for coordinates, masks and losses."""
-    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
-
-
-def _size(x: Float[Array, "b h w c"]) -> tuple[int, int]:
-    return x.shape[1], x.shape[2]
-
-
-def _run(block: nn.Module, x: Array, train: bool, remat: bool) -> Array:
-    """A block whose activations are computed again in the backward pass when ``remat`` is set."""
-
-    def call(module: nn.Module, y: Array) -> Array:
-        return module(y, train=train)  # pyright: ignore[reportCallIssue]
-
-    return nn.remat(call)(block, x) if remat else call(block, x)  # pyright: ignore[reportReturnType]
 
 
 class KeypointDetector(nn.Module):
@@ -150,7 +104,7 @@ class KeypointDetector(nn.Module):
         hourglass = Hourglass(
             p.block_expansion, p.num_blocks, p.max_features, folded=self.folded, dtype=self.dtype, name="predictor"
         )
-        features = _run(hourglass, small, train, self.remat)
+        features = run_block(hourglass, small, train, self.remat)
         # The heads have no padding: the map is smaller than the picture, and its grid is not corrected for it.
         head = {"kernel_size": p.kernel_size, "padding": 0, "dtype": self.dtype}
         logits = wide(Conv(self.num_kp, name="kp", **head)(features))
@@ -210,14 +164,6 @@ def heatmap_difference(
     return jnp.pad(difference, ((0, 0), (0, 0), (0, 0), (1, 0)))
 
 
-def warp(image: Float[Array, "s h w c"], grid: Float[Array, "b i j 2"], align_corners: bool) -> Float[Array, "b i j c"]:
-    """Samples pictures at a grid; one picture may serve a whole batch of grids, and is then not copied."""
-    if image.shape[0] == grid.shape[0]:
-        return grid_sample(image, grid, align_corners=align_corners)
-    joined = grid.reshape(1, -1, *grid.shape[2:])
-    return grid_sample(image, joined, align_corners=align_corners).reshape(*grid.shape[:3], image.shape[-1])
-
-
 class DenseMotion(nn.Module):
     """Blends the motions of background and keypoints into one flow, and finds what is occluded (section 3.2).
 
@@ -238,7 +184,7 @@ class DenseMotion(nn.Module):
         self, small: Float[Array, "s i j 3"], kp_source: Keypoints, kp_driving: Keypoints, *, train: bool
     ) -> Motion:
         """``small`` and ``kp_source`` may be of one source for a batch of driving frames."""
-        p, size = self.params, _size(small)
+        p, size = self.params, (small.shape[1], small.shape[2])
         motions = sparse_motion(kp_source, kp_driving, size)
         batch, count = motions.shape[:2]
         rows = motions.reshape(batch, count * size[0], size[1], 2)
@@ -249,7 +195,7 @@ class DenseMotion(nn.Module):
         hourglass = Hourglass(
             p.block_expansion, p.num_blocks, p.max_features, folded=self.folded, dtype=self.dtype, name="hourglass"
         )
-        features = _run(hourglass, parts.reshape(batch, *size, 4 * count), train, self.remat)
+        features = run_block(hourglass, parts.reshape(batch, *size, 4 * count), train, self.remat)
         mask = nn.softmax(wide(Conv(count, p.kernel_size, dtype=self.dtype, name="mask")(features)))
         occlusion = nn.sigmoid(wide(Conv(1, p.kernel_size, dtype=self.dtype, name="occlusion")(features)))
         flow = (mask.transpose(0, 3, 1, 2)[..., None] * motions).sum(axis=1)
@@ -267,7 +213,7 @@ class Encoded(NamedTuple):
 
     picture: Float[Array, "s h w 3"]
     small: Float[Array, "s i j 3"]
-    features: Float[Array, "s y x c"]
+    features: tuple[Float[Array, "s _ _ _"], ...]
 
 
 class Generated(NamedTuple):
@@ -284,31 +230,16 @@ class Generated(NamedTuple):
     motion: Motion
 
 
-class Generator(nn.Module):
-    """Encodes the source, warps its features by the dense motion, masks them by the occlusion and paints the rest.
-
-    Attributes:
-        params: sizes.
-        align_corners: the convention of the warps; True is that of the published checkpoints.
-        folded, dtype, remat: see the module.
-    """
+class Generator(WarpingGenerator):
+    """The warping generator with the network that finds its flow (section 3.3). Attributes as in the parent."""
 
     params: GeneratorParams = GeneratorParams()
-    align_corners: bool = True
-    folded: bool = False
-    dtype: DTypeLike | None = None
-    remat: bool = False
 
     def setup(self) -> None:
-        p = self.params
-        layout = {"folded": self.folded, "dtype": self.dtype}
-        widths = [min(p.max_features, p.block_expansion * 2**i) for i in range(p.num_down_blocks + 1)]
-        self.dense_motion_network = DenseMotion(p.dense_motion, self.align_corners, remat=self.remat, **layout)
-        self.first = ConvNorm(widths[0], kernel_size=7, **layout)
-        self.down_blocks = [Down(width, **layout) for width in widths[1:]]
-        self.bottleneck = [Res(**layout) for _ in range(p.num_bottleneck_blocks)]
-        self.up_blocks = [Up(width, **layout) for width in widths[-2::-1]]
-        self.final = Conv(3, kernel_size=7, dtype=self.dtype)
+        super().setup()
+        self.dense_motion_network = DenseMotion(
+            self.params.dense_motion, self.align_corners, self.folded, self.dtype, self.remat
+        )
 
     def __call__(
         self, source: Float[Array, "b h w 3"], kp_source: Keypoints, kp_driving: Keypoints, *, train: bool
@@ -318,101 +249,11 @@ class Generator(nn.Module):
 
     def encode(self, source: Float[Array, "s h w 3"], *, train: bool) -> Encoded:
         """The part that depends on the source alone."""
-        features = _run(self.first, source, train, self.remat)
-        for block in self.down_blocks:
-            features = _run(block, features, train, self.remat)
-        return Encoded(source, antialias_downsample(source, self.params.dense_motion.scale_factor), features)
+        small = antialias_downsample(source, self.params.dense_motion.scale_factor)
+        return Encoded(source, small, self.features(source, train=train))
 
     def decode(self, encoded: Encoded, kp_source: Keypoints, kp_driving: Keypoints, *, train: bool) -> Generated:
         """The part that depends on the driving frame; one encoded source may serve a batch of driving frames."""
         motion = self.dense_motion_network(encoded.small, kp_source, kp_driving, train=train)
-        size, full = _size(encoded.features), _size(encoded.picture)
-        features = warp(encoded.features, resize_bilinear(motion.flow, size), self.align_corners)
-        features = features * resize_bilinear(motion.occlusion, size).astype(features.dtype)
-        for block in (*self.bottleneck, *self.up_blocks):
-            features = _run(block, features, train, self.remat)
-        painted = nn.sigmoid(wide(self.final(features)))
-        deformed = warp(encoded.picture, resize_bilinear(motion.flow, full), self.align_corners)
-        if not self.params.blend:
-            return Generated(painted, deformed, motion)
-        occlusion = resize_bilinear(motion.occlusion, full)
-        return Generated(occlusion * deformed + (1 - occlusion) * painted, deformed, motion)
-
-
-class Judged(NamedTuple):
-    """One discriminator's verdict.
-
-    Attributes:
-        features: of every block.
-        score: one number per patch, 1 for real.
-    """
-
-    features: list[Float[Array, "b _ _ _"]]
-    score: Float[Array, "b y x 1"]
-
-
-class _PatchBlock(nn.Module):
-    """4x4 convolution without padding, instance norm, leaky ReLU, and where asked the average of 2x2 pixels."""
-
-    features: int
-    norm: bool
-    pool: bool
-    sn: bool
-    dtype: DTypeLike | None
-
-    @nn.compact
-    def __call__(self, x: Float[Array, "b h w c"], *, train: bool) -> Float[Array, "b y x d"]:
-        x = SpectralConv(self.features, 4, padding=0, spectral=self.sn, dtype=self.dtype, name="conv")(x, train=train)
-        if self.norm:
-            x = InstanceNorm(dtype=self.dtype, name="norm")(x)
-        x = nn.leaky_relu(x, 0.2)
-        return nn.avg_pool(x, (2, 2), strides=(2, 2)) if self.pool else x
-
-
-class _PatchDiscriminator(nn.Module):
-    """A patch discriminator of one scale."""
-
-    params: DiscriminatorParams
-    dtype: DTypeLike | None
-
-    @nn.compact
-    def __call__(self, picture: Float[Array, "b h w c"], *, train: bool) -> Judged:
-        p, x, features = self.params, picture, []
-        for i in range(p.num_blocks):
-            width = min(p.max_features, p.block_expansion * 2 ** (i + 1))
-            block = _PatchBlock(width, i > 0, i < p.num_blocks - 1, p.sn, self.dtype, name=f"down_blocks_{i}")
-            x = block(x, train=train)
-            features.append(x)
-        score = SpectralConv(1, 1, padding=0, spectral=p.sn, dtype=self.dtype, name="conv")(x, train=train)
-        return Judged([wide(f) for f in features], wide(score))
-
-
-class Discriminator(nn.Module):
-    """One patch discriminator per scale of an image pyramid.
-
-    Attributes:
-        params: sizes.
-        dtype: see the module.
-    """
-
-    params: DiscriminatorParams = DiscriminatorParams()
-    dtype: DTypeLike | None = None
-
-    @nn.compact
-    def __call__(
-        self,
-        pyramid: Sequence[Float[Array, "b _ _ 3"]],
-        keypoints: Float[Array, "b k 2"] | None,
-        *,
-        train: bool,
-    ) -> list[Judged]:
-        """Judges pictures in [0, 1], one per scale; ``keypoints`` are the driving ones where ``use_kp`` is set."""
-        judged = []
-        for scale, picture in zip(self.params.scales, pyramid, strict=True):
-            if self.params.use_kp:
-                assert keypoints is not None
-                heat = gaussian_heatmap(keypoints, _size(picture), KEYPOINT_VARIANCE)
-                picture = jnp.concatenate([picture, heat.astype(picture.dtype)], axis=-1)
-            name = f"discs_{format(scale, 'g').replace('.', '-')}"
-            judged.append(_PatchDiscriminator(self.params, self.dtype, name=name)(picture, train=train))
-        return judged
+        painted = self.paint(encoded.features, encoded.picture, motion.flow, motion.occlusion, train=train)
+        return Generated(painted.prediction, painted.deformed, motion)

@@ -8,7 +8,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from reenax.core.config import from_mapping
 from reenax.core.types import Variables
@@ -16,23 +15,19 @@ from reenax.geometry.grids import coordinate_grid
 from reenax.geometry.heatmaps import gaussian_heatmap
 from reenax.geometry.sampling import antialias_downsample, grid_sample, resize_bilinear
 from reenax.geometry.tps import TPS, transform_image, transform_jacobian, transform_points
+from reenax.geometry.transfer import movement_scale
 from reenax.interop import vgg
-from reenax.interop.fomm import blur_kernel, convert, tensor_entries, variable_shapes
-from reenax.interop.torch import to_state, to_variables
+from reenax.interop.fomm import convert
+from reenax.interop.published import blur_kernel, published_module, tensor_entries, variable_shapes
+from reenax.interop.torch import to_variables
 from reenax.methods.fomm import FirstOrderMotion
-from reenax.methods.fomm.networks import (
-    Discriminator,
-    DiscriminatorParams,
-    Keypoints,
-    heatmap_difference,
-    sparse_motion,
-)
-from reenax.methods.fomm.reenact import movement_scale, relative_keypoints
+from reenax.methods.fomm.networks import Keypoints, heatmap_difference, sparse_motion
+from reenax.methods.fomm.reenact import relative_keypoints
+from reenax.nn.patch_discriminator import PyramidDiscriminator, PyramidParams
 from reenax.nn.vgg import FIRST_OF_STAGE, vgg_features
 
 from ..golden import Golden
-
-Arrays = dict[str, Any]
+from ._arrays import Arrays, after_step, layers, nchw, nhwc, picture, statistics, subsampled
 
 
 def compute(g: Golden, case: str) -> Arrays:
@@ -44,26 +39,6 @@ def compute(g: Golden, case: str) -> Arrays:
     if "scales" in g.config:
         return _judge(g, arrays)
     return _operations(g, arrays)
-
-
-def _picture(array: np.ndarray) -> jax.Array:
-    """A stored picture as network input: [b h w 3] in [0, 1]."""
-    return jnp.asarray(array.reshape(-1, *array.shape[-3:]), jnp.float32) / 255
-
-
-def _nhwc(array: np.ndarray) -> jax.Array:
-    return jnp.asarray(np.moveaxis(array, 1, -1))
-
-
-def _nchw(array: Any) -> np.ndarray:
-    return np.moveaxis(np.asarray(array), -1, 1)
-
-
-def _statistics(array: Any, layout: str = "nhwc") -> np.ndarray:
-    """Mean, deviation, absolute sum, first and last number of a map."""
-    x = np.asarray(array, np.float64)
-    x = _nchw(x) if layout == "nhwc" else x
-    return np.array([x.mean(), x.std(), np.abs(x).sum(), x.flat[0], x.flat[-1]])
 
 
 def _hyper_parameters(model: Mapping[str, Any]) -> dict[str, Any]:
@@ -96,7 +71,7 @@ def _keypoints(prefix: str, keypoints: Keypoints) -> Arrays:
 
 
 def _operations(g: Golden, arrays: Arrays) -> Arrays:
-    image = _picture(arrays["in_image"]) if arrays["in_image"].dtype == np.uint8 else _nhwc(arrays["in_image"])
+    image = picture(arrays["in_image"]) if arrays["in_image"].dtype == np.uint8 else nhwc(arrays["in_image"])
     variance = g.config["gaussian variance"]
     source = Keypoints(jnp.asarray(arrays["in_kp_source"]), jnp.asarray(arrays["in_jac_source"]))
     driving = Keypoints(jnp.asarray(arrays["in_kp_driving"]), jnp.asarray(arrays["in_jac_driving"]))
@@ -108,23 +83,23 @@ def _operations(g: Golden, arrays: Arrays) -> Arrays:
         if name.startswith("out_antialias_kernel_"):
             out[name] = blur_kernel(float(name.rsplit("_", 1)[-1]))
         elif name.startswith("out_antialias_"):
-            out[name] = _nchw(antialias_downsample(image, float(name.rsplit("_", 1)[-1])))
+            out[name] = nchw(antialias_downsample(image, float(name.rsplit("_", 1)[-1])))
         elif name.startswith("out_grid_sample_"):
             padding, corners = name.removeprefix("out_grid_sample_").split("_")
             grid = jnp.asarray(arrays["in_grid"])
-            out[name] = _nchw(grid_sample(image, grid, padding=padding, align_corners=corners == "acTrue"))  # pyright: ignore[reportArgumentType]
+            out[name] = nchw(grid_sample(image, grid, padding=padding, align_corners=corners == "acTrue"))  # pyright: ignore[reportArgumentType]
         elif name.startswith("out_tps_frame_"):
-            out[name] = _nchw(transform_image(tps, image, align_corners=name.endswith("acTrue")))
+            out[name] = nchw(transform_image(tps, image, align_corners=name.endswith("acTrue")))
         elif name.startswith("out_grid_"):
             out[name] = coordinate_grid(size[0], size[1])
         elif name.startswith("out_gaussian_"):
-            out[name] = _nchw(gaussian_heatmap(jnp.asarray(arrays["in_kp"]), (size[0], size[1]), variance))
+            out[name] = nchw(gaussian_heatmap(jnp.asarray(arrays["in_kp"]), (size[0], size[1]), variance))
         elif name.startswith("out_sparse_motions_"):
             out[name] = sparse_motion(source, driving, (size[0], size[1]))
         elif name.startswith("out_heatmap_repr_"):
-            out[name] = _nchw(heatmap_difference(source, driving, (size[0], size[1])))[:, :, None]
+            out[name] = nchw(heatmap_difference(source, driving, (size[0], size[1])))[:, :, None]
         elif name.startswith("out_flow_bilinear_"):
-            out[name] = _nchw(resize_bilinear(_nhwc(arrays["in_flow"]), (size[0], size[1])))
+            out[name] = nchw(resize_bilinear(nhwc(arrays["in_flow"]), (size[0], size[1])))
     return out
 
 
@@ -132,17 +107,17 @@ def _operations(g: Golden, arrays: Arrays) -> Arrays:
 
 
 def _judge(g: Golden, arrays: Arrays) -> Arrays:
-    params = from_mapping(DiscriminatorParams, {"sn": False, **g.config})
-    network = Discriminator(params)
-    picture = _picture(arrays["in_driving"])
+    params = from_mapping(PyramidParams, {"sn": False, **g.config})
+    network = PyramidDiscriminator(params)
+    driving = picture(arrays["in_driving"])
     points = jnp.asarray(arrays["in_kp_driving_value"]) if params.use_kp else None
-    shapes: Any = jax.eval_shape(lambda x: network.init(jax.random.key(0), [x], points, train=False), picture)
+    shapes: Any = jax.eval_shape(lambda x: network.init(jax.random.key(0), [x], points, train=False), driving)
     shapes = {"discriminator": shapes}
     entries = tensor_entries(shapes)
     variables = to_variables({f"discriminator.{k}": v for k, v in g.network("discriminator").items()}, entries, shapes)
-    verdict: Any = network.apply(variables["discriminator"], [picture], points, train=False)
-    features = {f"stat_feature_{i}": _statistics(f) for i, f in enumerate(verdict[0].features)}
-    return {"out_prediction_map": _nchw(verdict[0].score), **features}
+    verdict: Any = network.apply(variables["discriminator"], [driving], points, train=False)
+    features = {f"stat_feature_{i}": statistics(f) for i, f in enumerate(verdict[0].features)}
+    return {"out_prediction_map": nchw(verdict[0].score), **features}
 
 
 # --- inference
@@ -151,7 +126,7 @@ def _judge(g: Golden, arrays: Arrays) -> Arrays:
 def _evaluate(g: Golden, arrays: Arrays) -> Arrays:
     method = _method(g.config)
     variables = _variables(g, method)
-    source, driving, later = (_picture(arrays[f"in_{n}"]) for n in ("source", "driving", "driving2"))
+    source, driving, later = (picture(arrays[f"in_{n}"]) for n in ("source", "driving", "driving2"))
 
     @jax.jit
     def detect(v, x):
@@ -164,50 +139,33 @@ def _evaluate(g: Golden, arrays: Arrays) -> Arrays:
 
     generator, detector = variables["generator"], variables["kp_detector"]
     (kp_source, seen), (kp_driving, _), (kp_later, _) = (detect(detector, x) for x in (source, driving, later))
-    made, layers = generate(generator, source, kp_source, kp_driving)
+    made, captured = generate(generator, source, kp_source, kp_driving)
     other, _ = generate(generator, source, kp_source, kp_driving, align_corners=False)
     verdict: Any = method.game.discriminator.apply(variables["discriminator"], [driving], kp_driving.value, train=False)
     out = _keypoints("out_kp_source", kp_source) | _keypoints("out_kp_driving", kp_driving)
     out |= {
-        "out_heatmap_source": _nchw(seen["intermediates"]["heatmap"][0]),
-        "out_kp_input": _nchw(antialias_downsample(source, method.kp_detector.scale_factor)),
-        "out_mask": _nchw(made.motion.mask),
+        "out_heatmap_source": nchw(seen["intermediates"]["heatmap"][0]),
+        "out_kp_input": nchw(antialias_downsample(source, method.kp_detector.scale_factor)),
+        "out_mask": nchw(made.motion.mask),
         "out_sparse_deformed": np.moveaxis(np.asarray(made.motion.sparse_deformed), -1, 2),
         "out_flow": made.motion.flow,
-        "out_occlusion": _nchw(made.motion.occlusion),
-        "out_deformed": _nchw(made.deformed),
-        "out_prediction": _nchw(made.prediction),
-        "out_prediction_acfalse": _nchw(other.prediction),
-        "out_disc_prediction_map": _nchw(verdict[0].score),
-        "out_pyramid_driving_0125": _nchw(antialias_downsample(driving, 0.125)),
-        "stat_kp_down": _statistics(antialias_downsample(source, method.kp_detector.scale_factor))[None],
+        "out_occlusion": nchw(made.motion.occlusion),
+        "out_deformed": nchw(made.deformed),
+        "out_prediction": nchw(made.prediction),
+        "out_prediction_acfalse": nchw(other.prediction),
+        "out_disc_prediction_map": nchw(verdict[0].score),
+        "out_pyramid_driving_0125": nchw(antialias_downsample(driving, 0.125)),
+        "stat_kp_down": statistics(antialias_downsample(source, method.kp_detector.scale_factor))[None],
     }
-    out |= {f"stat_disc_feature_{i}": _statistics(f) for i, f in enumerate(verdict[0].features)}
-    out |= _layers("stat_kp_", seen["intermediates"]) | _layers("stat_", layers["intermediates"])
+    out |= {f"stat_disc_feature_{i}": statistics(f) for i, f in enumerate(verdict[0].features)}
+    out |= layers("stat_kp_", seen["intermediates"], published_module)
+    out |= layers("stat_", captured["intermediates"], published_module)
     out |= _keypoints("out_rel", relative_keypoints(kp_source, kp_later, kp_driving))
     # the picture is of the motion with adapted scale
-    moved = relative_keypoints(kp_source, kp_later, kp_driving, movement_scale(kp_source, kp_driving))
+    moved = relative_keypoints(kp_source, kp_later, kp_driving, movement_scale(kp_source.value[0], kp_driving.value[0]))
     out["out_rel_scaled_value"] = moved.value
-    out["out_rel_prediction"] = _nchw(generate(generator, source, kp_source, moved)[0].prediction)
-    return out | {name: _subsampled(out, name) for name in arrays if re.search(r"_sub\d+", name)}
-
-
-def _layers(prefix: str, captured: Mapping[str, Any], path: str = "") -> Arrays:
-    """Statistics of every module's output under its published name."""
-    out: Arrays = {}
-    for name, value in captured.items():
-        if name == "__call__" and isinstance(value[0], jax.Array):
-            out[prefix + path] = _statistics(value[0])[None]
-        elif isinstance(value, Mapping):
-            name = re.sub(r"^(down_blocks|up_blocks|bottleneck)_", r"\1.", name).replace("bottleneck.", "bottleneck.r")
-            out |= _layers(prefix, value, f"{path}.{name}" if path else name)
-    return out
-
-
-def _subsampled(out: Arrays, name: str) -> np.ndarray:
-    """``X_subN`` and ``X_subN_suffix``: every N-th pixel of the last two axes."""
-    base, step, suffix = re.fullmatch(r"(.*)_sub(\d+)(.*)", name).groups()  # pyright: ignore[reportOptionalMemberAccess]
-    return np.asarray(out[base + suffix])[..., :: int(step), :: int(step)]
+    out["out_rel_prediction"] = nchw(generate(generator, source, kp_source, moved)[0].prediction)
+    return out | subsampled(out, arrays)
 
 
 # --- one training step
@@ -265,45 +223,19 @@ def _step(g: Golden, arrays: Arrays, dtype: Any) -> Arrays:
     disc, disc_grads = moved(discriminator_loss, judged, current, driving, out.shared)
     if dtype == jnp.float64:
         current = {n: {**v, **disc.mutated.get(n, {})} for n, v in current.items()}
-        return _after(g, method, current, {**grads, **disc_grads})
+        rates = {n: training[f"lr_{n}"] for n in current}
+        entries = tensor_entries(variable_shapes(method))
+        return after_step(g, method.players, rates, current, {**grads, **disc_grads}, entries)
 
     computed: Arrays = {f"loss_{k}": v for k, v in {**out.metrics, **disc.metrics}.items()}
     computed |= _keypoints("out_kp_source", forward.kp_source) | _keypoints("out_kp_driving", forward.kp_driving)
     computed |= _keypoints("out_transformed_kp", forward.kp_transformed)
     computed |= {
-        "out_prediction": _nchw(forward.generated.prediction),
-        "out_transformed_frame": _nchw(forward.transformed),
+        "out_prediction": nchw(forward.generated.prediction),
+        "out_transformed_frame": nchw(forward.transformed),
         "out_warped_transformed_kp": transform_points(tps, forward.kp_transformed.value),
         "out_transform_jacobian": transform_jacobian(tps, forward.kp_transformed.value),
     }
     features = jax.jit(lambda v, x: vgg_features(v)(x))(trunk, driving)
-    computed |= {f"stat_vgg_driving_{n}": _statistics(features[n]) for n in FIRST_OF_STAGE}
-    return computed | {n: _subsampled(computed, n) for n in arrays if re.search(r"_sub\d+", n)}
-
-
-def _after(g: Golden, method: FirstOrderMotion, variables: Variables, grads: Any) -> Arrays:
-    """Gradients by published names, and the variables after the optimisers' first step."""
-    training = g.config["train_params"]
-    rates = {n: training[f"lr_{n}"] for n in variables}
-    optim = {n: optax.adam(rate, b1=0.5, b2=0.999, eps=1e-8) for n, rate in rates.items()}
-
-    @jax.jit
-    def step(params, grads):
-        stepped: dict[str, Any] = {}
-        for player in method.players(optim):
-            mine, theirs = ({n: tree[n] for n in player.owns} for tree in (params, grads))
-            tx: Any = player.update.tx  # pyright: ignore[reportAttributeAccessIssue]
-            updates, _ = tx.update(theirs, tx.init(mine), mine)
-            moved: Any = optax.apply_updates(mine, updates)
-            stepped |= moved
-        return stepped
-
-    stepped = step({n: v["params"] for n, v in variables.items()}, grads)
-    after = {n: {**v, "params": stepped[n]} for n, v in variables.items()}
-    entries = tensor_entries(variable_shapes(method))
-    by_name = to_state({n: {"params": p} for n, p in grads.items()}, entries)
-    computed: Arrays = {f"grad_{k}": v for k, v in by_name.items()}
-    computed |= {f"after_{k}": v for k, v in to_state(after, entries).items()}
-    for name, order in g.manifest.get("gradnorm_order", {}).items():
-        computed[name] = np.array([np.linalg.norm(by_name[k]) for k in order])
-    return computed
+    computed |= {f"stat_vgg_driving_{n}": statistics(features[n]) for n in FIRST_OF_STAGE}
+    return computed | subsampled(computed, arrays)
