@@ -29,7 +29,16 @@ real64 learns 64x64 faces on two CPU cores within ten minutes; synth64 and synth
 
 from ml_collections import ConfigDict
 
-from configs.common import JITTER, TIED, Config, adam, base_config, be_through_at_once, learn_synthetic_heads, train_small
+from configs.common import (
+    JITTER,
+    TIED,
+    Config,
+    adam,
+    base_config,
+    be_through_at_once,
+    learn_synthetic_heads,
+    train_small,
+)
 
 HUE = {"brightness": 0.0, "contrast": 0.0, "saturation": 0.0}
 

@@ -39,8 +39,8 @@ def animate(size: int = 256, batch_size: int = 4, rounds: int = 7) -> float:
     import jax.numpy as jnp
 
     from reenax import load_method
-    from reenax.core.types import Source, VideoDrive
     from reenax.core.pictures import from_unit, to_unit
+    from reenax.core.types import Source, VideoDrive
     from reenax.methods.fomm.reenact import relative_keypoints
 
     method: Any = load_method("fomm")()
