@@ -19,7 +19,7 @@ from data_pipelines.video_writer import write_video
 from reenax import cli
 from reenax.commands import run_command
 from reenax.core.errors import UserError
-from reenax.interop import fomm
+from reenax.interop.published import tensor_entries, variable_shapes
 from reenax.interop.torch import to_state
 from reenax.train.config import load_config, override
 from reenax.train.runs import load_trained
@@ -147,7 +147,7 @@ def test_an_imported_checkpoint_serves_every_command(run, data, tmp_path, capsys
     torch = pytest.importorskip("torch", reason="PyTorch is not installed")
     trained = load_trained(run)
     method: Any = trained.method
-    entries = fomm.tensor_entries(fomm.variable_shapes(method))
+    entries = tensor_entries(variable_shapes(method))
     published: dict = {}
     for name, tensor in to_state(trained.variables, entries).items():
         network, rest = name.split(".", 1)

@@ -50,16 +50,22 @@ def add_animate(commands: Any) -> None:
     parser.add_argument("--out", type=Path, required=True, help="the .mp4 to write (.png for a driving picture)")
     parser.add_argument(
         "--mode",
-        choices=("relative", "absolute"),
-        default="relative",
-        help="move by the driver's change since its first frame (relative), or take its pose and "
-        "shape as they are (absolute)",
+        help="move by the driver's change since its first frame (relative, what most methods do by default), take its "
+        "pose and shape as they are (absolute), or what else the method has; short for --option mode=...",
     )
     parser.add_argument(
         "--best-frame", action="store_true", help="begin at the driving frame whose pose is nearest to the source's"
     )
     parser.add_argument(
         "--adapt-scale", action="store_true", help="scale relative movement by the ratio of the two faces' sizes"
+    )
+    parser.add_argument(
+        "--option",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="an option of the method, for example yaw=30 to look at the head from the side; may be repeated; "
+        "`reenax methods NAME` lists them",
     )
     parser.add_argument("--paste-back", action="store_true", help="put the result back into the whole source picture")
     parser.add_argument("--compare", action="store_true", help="write source, driving and result side by side")
@@ -80,16 +86,19 @@ def add_animate(commands: Any) -> None:
 def _animate(options: argparse.Namespace, _: list[str]) -> None:
     keep_programs()
     from reenax.inference.animate import animate
+    from reenax.inference.options import split_options
     from reenax.train.runs import load_trained
+
+    texts = [f"mode={options.mode}"] if options.mode else []
+    texts += ["adapt_scale=true"] if options.adapt_scale else []
 
     report = animate(
         load_trained(options.folder, options.step),
         options.source,
         options.driving,
         options.out,
-        mode=options.mode,
+        options=split_options([*texts, *options.option]),
         best_frame=options.best_frame,
-        adapt_scale=options.adapt_scale,
         paste_back=options.paste_back,
         compare=options.compare,
         faces=options.faces,
@@ -147,10 +156,25 @@ def _evaluate(options: argparse.Namespace, _: list[str]) -> None:
 
 def add_methods(commands: Any) -> None:
     """`reenax methods`."""
-    command(commands, "methods", _methods, "list the methods and their configs", "reenax methods")
+    parser = command(
+        commands,
+        "methods",
+        _methods,
+        "list the methods and their configs, or the options of one",
+        "reenax methods\n  reenax methods fomm",
+    )
+    parser.add_argument("name", nargs="?", help="the method whose options are wanted")
 
 
 def _methods(options: argparse.Namespace, _: list[str]) -> None:
     from reenax.train.config import method_table
 
-    print(method_table())
+    if options.name is None:
+        print(method_table())
+        return
+    from reenax import load_method
+    from reenax.inference.options import describe_options
+
+    method = load_method(options.name)
+    print(method_table((options.name,)))
+    print(f"options of animate (--option NAME=VALUE)\n{describe_options(method) or '  none'}")

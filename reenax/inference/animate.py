@@ -4,8 +4,9 @@ import dataclasses
 import itertools
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from reenax.core.types import Reenactor, Source, VideoDrive
 from reenax.geometry.hull import hull_measure
 from reenax.inference import provenance
 from reenax.inference.driving import Driving, Pictures
+from reenax.inference.options import read_options
 from reenax.inference.progress import tracked
 from reenax.train.runs import Trained
 
@@ -71,9 +73,8 @@ def animate(
     driving: Path,
     out: Path,
     *,
-    mode: str = "relative",
+    options: Mapping[str, str] = MappingProxyType({}),
     best_frame: bool = False,
-    adapt_scale: bool = False,
     paste_back: bool = False,
     compare: bool = False,
     faces: str = "dlib",
@@ -87,9 +88,8 @@ def animate(
         source: picture, or video whose first frame is taken.
         driving: video, picture or folder of pictures.
         out: an .mp4, or a .png when the driver is one picture.
-        mode: "relative" or "absolute".
+        options: of the method's reenactor, as texts: ``{"mode": "absolute"}``.
         best_frame: measure relative motion from the driving frame most like the source, not from the first.
-        adapt_scale: scale relative motion by the ratio of the faces' sizes.
         paste_back: put the result back into the whole source picture.
         compare: write source, driving and result side by side.
         faces: "dlib" finds the faces, "none" takes centre squares.
@@ -99,7 +99,9 @@ def animate(
     Raises:
         UserError: anything that the user can mend; nothing half-written is left.
     """
-    _check(trained, mode, best_frame, adapt_scale, paste_back, compare, faces)
+    _check(trained, best_frame, paste_back, compare, faces)
+    chosen = read_options(trained.method, trained.name, options)
+    _check_motion(chosen, best_frame)
     _check_paths(source, driving, out)
     with whole(out) as part:  # first of all, so that a bad place is known before the work
         signer = provenance.open_signer() if credentials else None
@@ -108,13 +110,12 @@ def animate(
         portrait = open_portrait(source, size, detector)
         drive = Driving.open(driving, size, detector)
         first = closest_frame(portrait, drive) if best_frame else 0
-        options: dict[str, Any] = {"mode": mode} | ({"adapt_scale": True} if adapt_scale else {})
         began = time.perf_counter()
         run = trained.method.reenactor(
             trained.variables,
             Source(as_float(portrait.crop[None])),
             anchor=VideoDrive(as_float(drive.frame(first)[None])),
-            **options,
+            **chosen,
         )
         shown = _shown(run, drive, Layout(portrait, paste_back, compare), batch_size)
         unsigned = part.with_name(f".unsigned{part.name}") if signer else part
@@ -143,26 +144,27 @@ def _shown(run: Reenactor, drive: Driving, layout: "Layout", batch_size: int) ->
         yield Frame(layout.compose(made, frame.pixels), frame.time)
 
 
-def _check(
-    trained: Trained, mode: str, best_frame: bool, adapt_scale: bool, paste_back: bool, compare: bool, faces: str
-) -> None:
+def _check(trained: Trained, best_frame: bool, paste_back: bool, compare: bool, faces: str) -> None:
     """Refuses what cannot be done and options that would do nothing."""
     if "video" not in trained.method.drives:
         raise UserError(
             f"{trained.name} is not driven by video but by {', '.join(sorted(trained.method.drives)) or 'nothing'}; "
             f"`reenax methods` lists what drives each method"
         )
-    if mode not in ("relative", "absolute"):
-        raise UserError(f'mode must be "relative" or "absolute", not {mode!r}')
     if faces not in ("dlib", "none"):
         raise UserError(f'faces must be "dlib" or "none", not {faces!r}')
-    for name, on in (("--best-frame", best_frame), ("--adapt-scale", adapt_scale)):
-        if on and mode == "absolute":
-            raise UserError(f"{name} is about relative motion and does nothing with --mode absolute; leave one out")
     if best_frame and faces == "none":
         raise UserError("--best-frame compares faces, and --faces none looks for none; leave one of them out")
     if paste_back and compare:
         raise UserError("--paste-back and --compare lay the result out in different ways; choose one")
+
+
+def _check_motion(options: Mapping[str, Any], best_frame: bool) -> None:
+    """Refuses what is about relative motion where motion is not relative."""
+    mode = options.get("mode", "relative")
+    for name, on in (("--best-frame", best_frame), ("adapt_scale", options.get("adapt_scale"))):
+        if on and mode != "relative":
+            raise UserError(f"{name} is about relative motion and does nothing with mode {mode}; leave one out")
 
 
 def _check_paths(source: Path, driving: Path, out: Path) -> None:

@@ -80,10 +80,10 @@ def config_names(module: ModuleType) -> tuple[str, ...]:
     return tuple(module.NAMES)
 
 
-def method_table() -> str:
-    """One block per method: what it is, what drives it, which fields it needs, and its configs."""
+def method_table(names: Sequence[str] | None = None) -> str:
+    """One block per method (by default all): what it is, what drives it, which fields it needs, and its configs."""
     lines = []
-    for name in reenax.method_names():
+    for name in reenax.method_names() if names is None else names:
         cls = reenax.load_method(name)
         paper = (importlib.import_module(f"reenax.methods.{name}").__doc__ or "").strip().splitlines()[0]
         configs = config_names(importlib.import_module(f"configs.{name}"))

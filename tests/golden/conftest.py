@@ -4,7 +4,7 @@ import pathlib
 
 import pytest
 
-RESULTS = pytest.StashKey[list]()
+COMPARED = "compared"
 
 
 def pytest_addoption(parser):
@@ -29,13 +29,14 @@ def golden_roots(config: pytest.Config) -> list[pathlib.Path]:
 
 
 @pytest.fixture
-def record_errors(request):
-    """Keeps (case, array, relative error, share of the tolerance) for the closing table."""
-    return request.config.stash.setdefault(RESULTS, []).append
+def record_errors(record_property):
+    """Keeps (case, array, relative error, share of the tolerance) for the closing table, from any process."""
+    return lambda row: record_property(COMPARED, row)
 
 
-def pytest_terminal_summary(terminalreporter, config):
-    rows = config.stash.get(RESULTS, [])
+def pytest_terminal_summary(terminalreporter):
+    reports = [r for kind in ("passed", "failed") for r in terminalreporter.stats.get(kind, []) if r.when == "call"]
+    rows = [row for report in reports for name, row in report.user_properties if name == COMPARED]
     if not rows:
         return
     write = terminalreporter.write_line

@@ -50,7 +50,7 @@ def test_case(g: golden.Golden, case: str, record_errors):
             allowed = np.full_like(want, noise)
         relative, share = error.max() / max(np.abs(want).max(), 1e-30), (error / allowed).max()
         print(f"{label} {name}: largest relative error {relative:.2e}, {100 * share:.2f} % of the tolerance")
-        record_errors((label, name, relative, share))
+        record_errors((label, name, float(relative), float(share)))
         if not share <= 1:  # NaN included
             failures.append(f"{name}: relative error {relative:.2e}, {share:.3g} times the tolerance")
     assert not failures, f"{label}:\n  " + "\n  ".join(failures)

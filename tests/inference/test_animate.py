@@ -55,7 +55,7 @@ def test_frame_times_are_those_of_the_driver(portrait, tmp_path):
 
 def test_absolute_mode_reaches_the_method(portrait, tmp_path):
     driving = write_video(tmp_path / "d.mp4", brightening(2))
-    run(portrait, driving, tmp_path / "o.mp4", mode="absolute")
+    run(portrait, driving, tmp_path / "o.mp4", options={"mode": "absolute"})
     made, _ = frames_of(tmp_path / "o.mp4")
     np.testing.assert_allclose(made.mean((1, 2, 3)), [100 + 60 - 127.5, 100 + 180 - 127.5], atol=3)
 
@@ -195,6 +195,7 @@ def test_mistakes_are_named_and_leave_nothing_behind(portrait, tmp_path):
     folder = tmp_path / "folder.mp4"
     folder.mkdir()
     before = sorted(p.name for p in tmp_path.iterdir())
+    still = {"mode": "absolute", "adapt_scale": "yes"}
     cases = [
         ((tmp_path / "nobody.png", driving, out), {}, "nobody.png"),
         ((portrait, tmp_path / "none.mp4", out), {}, "none.mp4"),
@@ -208,8 +209,8 @@ def test_mistakes_are_named_and_leave_nothing_behind(portrait, tmp_path):
         ((portrait, driving, tmp_path / "no" / "o.mp4"), {}, "is no folder"),
         ((portrait, driving, driving), {}, "is the driving file itself"),
         ((portrait, portrait, portrait), {}, "is the source file itself"),
-        ((portrait, driving, out), {"mode": "relativ"}, "mode must be"),
-        ((portrait, driving, out), {"mode": "absolute", "adapt_scale": True}, "--adapt-scale is about relative motion"),
+        ((portrait, driving, out), {"options": {"mode": "relativ"}}, "mode must be"),
+        ((portrait, driving, out), {"options": still}, "adapt_scale is about relative motion"),
         ((portrait, driving, out), {"best_frame": True}, "--best-frame compares faces"),
         ((portrait, driving, out), {"paste_back": True, "compare": True}, "choose one"),
         ((portrait, driving, out), {"model": trained(drives=frozenset({"audio"}))}, "not driven by video but by audio"),

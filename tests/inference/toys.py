@@ -6,6 +6,7 @@ from typing import Any
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
+from reenax.core.reenact import TRANSFER_OPTIONS
 from reenax.core.types import Method
 from reenax.train.runs import Trained
 
@@ -16,6 +17,7 @@ SIZE = 64
 class Tint(Method):
     drives: frozenset[str] = frozenset({"video"})
     fields = frozenset({"frames"})
+    options = TRANSFER_OPTIONS
 
     def init(self, rng, batch):
         raise NotImplementedError
