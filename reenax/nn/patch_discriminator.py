@@ -24,12 +24,14 @@ class PatchParams:
     Attributes:
         block_expansion, num_blocks, max_features: block i has ``min(max_features, block_expansion * 2 ** (i + 1))``.
         sn: spectral normalisation of every convolution.
+        pool_last: whether the last block averages 2x2 pixels too, as all others do.
     """
 
     block_expansion: int = 32
     num_blocks: int = 4
     max_features: int = 512
     sn: bool = True
+    pool_last: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,7 +93,8 @@ class PatchDiscriminator(nn.Module):
         p, x, features = self.params, picture, []
         for i in range(p.num_blocks):
             width = min(p.max_features, p.block_expansion * 2 ** (i + 1))
-            block = _PatchBlock(width, i > 0, i < p.num_blocks - 1, p.sn, self.dtype, name=f"down_blocks_{i}")
+            pool = p.pool_last or i < p.num_blocks - 1
+            block = _PatchBlock(width, i > 0, pool, p.sn, self.dtype, name=f"down_blocks_{i}")
             x = block(x, train=train)
             features.append(x)
         score = SpectralConv(1, 1, padding=0, spectral=p.sn, dtype=self.dtype, name="conv")(x, train=train)
