@@ -1,4 +1,4 @@
-"""How fast the parts are, measured on this machine: ``python experiments/speed.py animate | data | render``.
+"""How fast the parts are, measured on this machine: ``python experiments/speed.py animate | methods | data | render``.
 
 Ratios are of medians of interleaved rounds in one run, so that a busy machine slows both sides alike.
 """
@@ -8,7 +8,7 @@ import io
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +80,78 @@ def animate(size: int = 256, batch_size: int = 4, rounds: int = 7) -> float:
     print(f"  reenactor      {1e3 * quick:8.1f} ms/frame  {1 / quick:7.2f} frames/s")
     print(f"  ratio {slow / quick:.2f}, largest difference {difference:.1e}")
     return slow / quick
+
+
+def methods(
+    names: Sequence[str] = ("fomm", "monkey_net", "mraa", "face_vid2vid"),
+    config: str = "synth64",
+    batch_size: int = 8,
+    rounds: int = 5,
+    train: bool = True,
+) -> dict[str, list[float]]:
+    """Prints how fast methods animate and train by a config that all of them have, and the ratio to the first one.
+
+    Weights are fresh, pictures are noise, frozen networks random; a training step is one of the first step's players.
+    Returns seconds per picture by row, one per method.
+    """
+    made = [_prepared(name, config, batch_size, train) for name in names]
+    rows = {"animate": interleaved_medians(rounds, *(animate for animate, _ in made))}
+    if train:
+        rows["train"] = interleaved_medians(rounds, *(step for _, step in made))
+    import jax
+
+    print(f"{config}, batches of {batch_size}, {jax.devices()[0].device_kind}, medians of {rounds} rounds")
+    for row, spent in rows.items():
+        rows[row] = [seconds / batch_size for seconds in spent]
+        for name, seconds in zip(names, rows[row], strict=True):
+            print(
+                f"  {row:8} {name:14}{1e3 * seconds:9.1f} ms/picture{1 / seconds:9.2f} pictures/s"
+                f"  {seconds / rows[row][0]:5.2f} x {names[0]}"
+            )
+    return rows
+
+
+def _prepared(
+    name: str, config_name: str, batch_size: int, train: bool
+) -> tuple[Callable[[], object], Callable[[], object]]:
+    """A method's animation of one batch and its training step, ready to be timed."""
+    import jax
+    import jax.numpy as jnp
+
+    from data_pipelines.schema import FIELDS
+    from reenax.core.pictures import as_float
+    from reenax.core.step import create_state, train_step
+    from reenax.core.types import Source, VideoDrive
+    from reenax.train.config import load_config
+    from reenax.train.frozen import load_frozen
+    from reenax.train.optim import make_optimisers
+    from reenax.train.runs import make_method
+
+    config = load_config(f"configs/{name}.py:{config_name}")
+    method, size = make_method(config), config.data.size
+    rng = np.random.default_rng(0)
+    # noise in small blocks: the keypoints of random weights spread over it
+    blocks = rng.integers(0, 256, (2, batch_size, 8, 8, 3), dtype=np.uint8)
+    pictures = blocks.repeat(size // 8, axis=2).repeat(size // 8, axis=3)
+    roles = ("source", "driving")
+    batch = dict(zip(roles, jnp.asarray(pictures), strict=True))
+    for label in config.data.labels:
+        shape = (batch_size, *map(int, FIELDS[label].shape[1:]))
+        batch |= {f"{role}_{label}": jnp.asarray(rng.uniform(-0.5, 0.5, shape), "float32") for role in roles}
+    players = method.players(make_optimisers(config.optim.to_dict(), 100, 1))
+    state = jax.jit(lambda b: create_state(method, players, 0, b))(batch)
+    source, drive = (as_float(batch[role]) for role in roles)
+    reenact = method.reenactor(state.variables, Source(source[:1]), anchor=VideoDrive(drive[:1]))
+
+    def animate() -> object:
+        return jax.block_until_ready(reenact(VideoDrive(drive)))
+
+    if not train:
+        return animate, animate
+    frozen = load_frozen(method, dict.fromkeys(method.frozen, "random"), name)
+    active = tuple(p.name for p in players if p.when(0))
+    step = jax.jit(lambda s, b, f: train_step(method, players, s, b, active, f))
+    return animate, lambda: jax.block_until_ready(step(state, batch, frozen))
 
 
 def data(
@@ -234,6 +306,12 @@ def main() -> None:
     command.add_argument("--size", type=int, default=256)
     command.add_argument("--batch-size", type=int, default=4)
     command.add_argument("--rounds", type=int, default=7)
+    command = commands.add_parser("methods", help="animation and a training step of several methods")
+    command.add_argument("--names", nargs="+", default=["fomm", "monkey_net", "mraa", "face_vid2vid"])
+    command.add_argument("--config", default="synth64", help="one that every method has (synth64)")
+    command.add_argument("--batch-size", type=int, default=8)
+    command.add_argument("--rounds", type=int, default=5)
+    command.add_argument("--animate-only", dest="train", action="store_false")
     command = commands.add_parser("data", help="the loader against plain decoding")
     command.add_argument("--data", dest="folder", type=Path, help="a prepared dataset (default: noise)")
     command.add_argument("--size", type=int, default=256, help="of the noise")
@@ -243,7 +321,7 @@ def main() -> None:
     command.add_argument("--rounds", type=int, default=15)
     command.add_argument("--batch-size", type=int, default=8)
     options = vars(parser.parse_args())
-    {"animate": animate, "data": data, "render": render}[options.pop("command")](**options)
+    {"animate": animate, "methods": methods, "data": data, "render": render}[options.pop("command")](**options)
 
 
 if __name__ == "__main__":

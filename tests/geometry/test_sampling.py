@@ -7,7 +7,7 @@ import pytest
 import scipy.ndimage
 from jax.test_util import check_grads
 
-from reenax.geometry.sampling import Padding, antialias_downsample, grid_sample, resize_bilinear
+from reenax.geometry.sampling import Padding, antialias_downsample, grid_sample, resize_bilinear, resize_nearest, warp
 
 PADDINGS = ("zeros", "border", "reflection")
 
@@ -144,3 +144,17 @@ def test_resize_bilinear_has_half_pixel_centres(image: jax.Array, size: tuple[in
     grid = np.broadcast_to(np.stack(np.meshgrid(x, y), axis=-1)[None], (2, *size, 2))
     expected = grid_sample(image, jnp.asarray(grid, jnp.float32), padding="border", align_corners=False)
     np.testing.assert_allclose(resize_bilinear(image, size), expected, atol=1e-5)
+
+
+def test_resize_nearest_takes_the_pixel_at_the_floor(image: jax.Array) -> None:
+    height, width = image.shape[1:3]
+    for size in ((height // 2, width), (2 * height, 3 * width), (height + 1, width - 1)):
+        rows = [i * height // size[0] for i in range(size[0])]
+        columns = [j * width // size[1] for j in range(size[1])]
+        np.testing.assert_array_equal(resize_nearest(image, size), np.asarray(image)[:, rows][:, :, columns])
+
+
+def test_one_picture_serves_a_batch_of_grids(image: jax.Array) -> None:
+    grid = jax.random.uniform(jax.random.key(3), (4, 5, 6, 2), minval=-1.2, maxval=1.2)
+    copies = jnp.broadcast_to(image[:1], (4, *image.shape[1:]))
+    np.testing.assert_allclose(warp(image[:1], grid, False), warp(copies, grid, False), atol=1e-6)

@@ -5,7 +5,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from reenax.losses.adversarial import feature_matching_loss, lsgan_discriminator_loss, lsgan_generator_loss
+from reenax.losses.adversarial import (
+    feature_matching_loss,
+    hinge_discriminator_loss,
+    hinge_generator_loss,
+    lsgan_discriminator_loss,
+    lsgan_generator_loss,
+)
 from reenax.losses.equivariance import equivariance_jacobian_loss, equivariance_value_loss
 from reenax.losses.perceptual import image_pyramid, perceptual_loss, pyramid_perceptual_loss
 from reenax.losses.reconstruction import pyramid_gradient_loss, pyramid_l1_loss, region_l1_loss, ssim_loss
@@ -23,6 +29,13 @@ def test_lsgan():
     assert float(lsgan_generator_loss(fake)) == pytest.approx(0.25)
     assert float(lsgan_generator_loss(fake * 2)) == pytest.approx(0.5)
     assert float(lsgan_discriminator_loss(real, fake)) == pytest.approx(0.0625 + 0.25)
+
+
+def test_hinge():
+    real, fake = [jnp.asarray([2.0, 0.5]), jnp.asarray([-1.0])], [jnp.asarray([-2.0, 0.0]), jnp.asarray([1.0])]
+    # scores beyond 1 on the right side cost nothing
+    assert float(hinge_discriminator_loss(real, fake)) == pytest.approx((0.0 + 0.5) / 2 + 2.0 + (0.0 + 1.0) / 2 + 2.0)
+    assert float(hinge_generator_loss(fake)) == pytest.approx(1.0 - 1.0)
 
 
 def test_feature_matching_weighs_layers_and_sums_scales():
