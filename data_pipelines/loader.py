@@ -2,8 +2,9 @@
 
 Keys of a data config:
 
-sampler      "pair": two frames of one clip; "labelled": one frame (`data_pipelines.samplers` explains the next six)
-by_identity, swap, flip, jitter, resize, labels
+sampler      "pair": two frames of one clip; "labelled": one frame; "window": consecutive frames
+             (`data_pipelines.samplers` explains the next seven)
+by_identity, swap, flip, jitter, resize, labels, frames
 size         side of the frames; must be the dataset's
 threads      reading threads of a process (default 4)
 workers      worker processes (default 0: threads of this process do the work)
@@ -29,7 +30,9 @@ from reenax.core.errors import UserError
 
 __all__ = ["Batches", "Clips", "batches", "decode_clip", "items_per_epoch", "open_clips"]
 
-KEYS = frozenset({"sampler", "by_identity", "swap", "flip", "jitter", "resize", "labels", "size", "threads", "workers"})
+KEYS = frozenset(
+    {"sampler", "by_identity", "swap", "flip", "jitter", "resize", "labels", "frames", "size", "threads", "workers"}
+)
 
 BUFFERED_EXAMPLES = 64
 """Examples that the threads of a process prepare ahead."""

@@ -103,6 +103,51 @@ class Labelled:
         return {"source": pictures[0], **{name: rows[0] for name, rows in labels.items()}}
 
 
+@dataclass(frozen=True)
+class Window:
+    """Consecutive frames of one clip: {"frames": uint8 [t h w 3]}, for networks that go on with a motion.
+
+    A clip that is too short is left out.
+
+    frames: length of the window.
+    clips, by_identity, jitter: as for `Pair`; all frames of a window are changed alike.
+    flip: with probability 1/2 the window is mirrored.
+    """
+
+    clips: Clips
+    frames: int
+    by_identity: bool = False
+    flip: bool = False
+    jitter: Mapping[str, float] | None = None
+    _items: list[list[int]] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        long = [
+            [i for i in item if self.clips.lengths[i] >= self.frames] for item in _items(self.clips, self.by_identity)
+        ]
+        object.__setattr__(self, "_items", [item for item in long if item])
+        if not self._items:
+            raise UserError(
+                f"data.frames={self.frames}: the longest clip of {self.clips.directory} has "
+                f"{max(lengths)} frames; take fewer, or prepare longer clips"
+            )
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __call__(self, index: int, rng: np.random.Generator) -> Example:
+        choices = self._items[index]
+        clip = choices[int(rng.integers(len(choices)))]
+        first = int(rng.integers(self.clips.lengths[clip] - self.frames + 1))
+        mirrored = rng.random() < 0.5
+        pictures, _ = self.clips.examples(clip, range(first, first + self.frames))
+        if self.flip and mirrored:
+            pictures = transforms.mirror(pictures)
+        if self.jitter:
+            pictures = transforms.colour_jitter(pictures, self.jitter, rng)
+        return {"frames": np.stack(pictures)}
+
+
 def _items(clips: Clips, by_identity: bool) -> list[list[int]]:
     """What one example is drawn from: the clips of a person, or a single clip."""
     members: dict[str, list[int]] = {}
@@ -115,8 +160,8 @@ def make_sampler(clips: Clips, config: Mapping[str, Any]) -> Sampler:
     """The sampler that a data config describes (`data_pipelines.loader` lists the keys). Raises UserError."""
     config = dict(config.items())
     name = config.get("sampler", "pair")
-    if name not in ("pair", "labelled"):
-        raise UserError(f"data.sampler {name!r}: there are 'pair' and 'labelled'")
+    if name not in ("pair", "labelled", "window"):
+        raise UserError(f"data.sampler {name!r}: there are 'pair', 'labelled' and 'window'")
     size = config.get("size", clips.size)
     if size != clips.size:
         raise UserError(
@@ -132,6 +177,13 @@ def make_sampler(clips: Clips, config: Mapping[str, Any]) -> Sampler:
         if not labels:
             raise UserError("data.labels is empty: the sampler 'labelled' needs fields, such as ('landmarks',)")
         return Labelled(clips, labels, by_identity=by_identity, jitter=jitter)
+    if name == "window":
+        frames = int(config.get("frames") or 0)
+        if frames < 2:
+            raise UserError(f"data.frames={frames}: the sampler 'window' needs a length of 2 frames or more")
+        if labels or resize or config.get("swap"):
+            raise UserError("the sampler 'window' knows no data.labels, data.resize and data.swap; switch these off")
+        return Window(clips, frames, by_identity=by_identity, flip=flip, jitter=jitter)
     return Pair(
         clips,
         by_identity=by_identity,

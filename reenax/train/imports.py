@@ -11,11 +11,11 @@ from ml_collections import ConfigDict
 
 import reenax
 from reenax.core.errors import UserError
-from reenax.interop import face_models, torch, vgg
+from reenax.interop import face_models, hopenet, torch, vgg
 from reenax.train.config import load_config
 from reenax.train.runs import make_method, save_imported
 
-FROZEN_KINDS = ("vgg16", "vgg19")
+FROZEN_KINDS = ("vgg16", "vgg19", "hopenet")
 
 
 def import_file(
@@ -56,7 +56,8 @@ def import_checkpoint(kind: str, file: Path, config_spec: str | None, out: Path)
         UserError: an unknown kind, an unreadable or hostile file, tensors that do not fit.
     """
     if kind in FROZEN_KINDS:
-        variables = vgg.convert(torch.read_checkpoint(file), kind)
+        content = torch.read_checkpoint(file)
+        variables = hopenet.convert(content) if kind == "hopenet" else vgg.convert(content, kind)
         save_imported(out, ConfigDict({"frozen_kind": kind}), {kind: variables}, {})
         return f"{kind} written to {out}; use it with --config.frozen.{kind}={out}"
     if kind not in reenax.method_names():

@@ -225,14 +225,33 @@ def test_one_frame_with_its_labels(clips: loader.Clips) -> None:
     np.testing.assert_array_equal(batch["bbox"][0, 2], [1, 2, 17, 18])  # of the clip, hence of every frame
 
 
+def test_a_window_is_of_consecutive_frames(clips: loader.Clips) -> None:
+    length = min(clips.lengths)
+    sampler = make_sampler(clips, {"sampler": "window", "frames": length, "jitter": {"brightness": 0.2}})
+    assert len(sampler) == len(clips)
+    for index in range(len(sampler)):
+        window = sampler(index, np.random.default_rng(index))["frames"]
+        assert window.shape == (length, SIZE, SIZE, 3)
+    plain = make_sampler(clips, {"sampler": "window", "frames": 3})(0, np.random.default_rng(1))["frames"]
+    numbers = [round(int(frame[..., 2].mean().round()) / 12) for frame in plain]
+    assert numbers == list(range(numbers[0], numbers[0] + 3))
+    batch = take(clips, 1, {"sampler": "window", "frames": 3, "flip": True})
+    assert batch["frames"].shape == (1, 4, 3, SIZE, SIZE, 3)
+    longer = make_sampler(clips, {"sampler": "window", "frames": max(clips.lengths)})
+    assert len(longer) == sum(n == max(clips.lengths) for n in clips.lengths)
+
+
 @pytest.mark.parametrize(
     ("config", "words"),
     [
+        ({"sampler": "window"}, "needs a length of 2"),
+        ({"sampler": "window", "frames": 1000}, "the longest clip .* has"),
+        ({"sampler": "window", "frames": 3, "swap": True}, "data.swap; switch these off"),
         ({"sampler": "labelled"}, "labels is empty"),
         ({"labels": ("gaze",)}, "has no 'gaze'; it has audio"),
         ({"labels": ("frames",)}, "no array of numbers"),
         ({"labels": ("landmarks",), "flip": True}, "switch these off"),
-        ({"sampler": "shots"}, "there are 'pair' and 'labelled'"),
+        ({"sampler": "shots"}, "there are 'pair', 'labelled' and 'window'"),
     ],
 )
 def test_wrong_labels_are_one_line(clips: loader.Clips, config: dict, words: str) -> None:
