@@ -122,9 +122,8 @@ class Window:
     _items: list[list[int]] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        long = [
-            [i for i in item if self.clips.lengths[i] >= self.frames] for item in _items(self.clips, self.by_identity)
-        ]
+        items, lengths = _items(self.clips, self.by_identity), self.clips.lengths
+        long = [[i for i in item if lengths[i] >= self.frames] for item in items]
         object.__setattr__(self, "_items", [item for item in long if item])
         if not self._items:
             raise UserError(

@@ -101,7 +101,7 @@ def animate(
     """
     _check(trained, best_frame, paste_back, compare, faces)
     chosen = read_options(trained.method, trained.name, options)
-    _check_motion(chosen, best_frame)
+    _check_motion(chosen.get("mode", "relative"), options, best_frame)
     _check_paths(source, driving, out)
     with whole(out) as part:  # first of all, so that a bad place is known before the work
         signer = provenance.open_signer() if credentials else None
@@ -159,10 +159,9 @@ def _check(trained: Trained, best_frame: bool, paste_back: bool, compare: bool, 
         raise UserError("--paste-back and --compare lay the result out in different ways; choose one")
 
 
-def _check_motion(options: Mapping[str, Any], best_frame: bool) -> None:
+def _check_motion(mode: object, given: Mapping[str, str], best_frame: bool) -> None:
     """Refuses what is about relative motion where motion is not relative."""
-    mode = options.get("mode", "relative")
-    for name, on in (("--best-frame", best_frame), ("adapt_scale", options.get("adapt_scale"))):
+    for name, on in (("--best-frame", best_frame), ("adapt_scale", "adapt_scale" in given)):
         if on and mode != "relative":
             raise UserError(f"{name} is about relative motion and does nothing with mode {mode}; leave one out")
 
