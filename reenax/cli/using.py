@@ -46,7 +46,14 @@ def add_animate(commands: Any) -> None:
     )
     _add_trained(parser)
     parser.add_argument("--source", type=Path, required=True, help="picture or video of the identity")
-    parser.add_argument("--driving", type=Path, required=True, help="video, picture or folder of pictures to follow")
+    driver = parser.add_mutually_exclusive_group(required=True)
+    driver.add_argument("--driving", type=Path, help="video, picture or folder of pictures to follow")
+    driver.add_argument(
+        "--frames",
+        type=positive,
+        metavar="N",
+        help="follow nobody: N frames as the method goes on by itself (monkey_net with a trained predictor)",
+    )
     parser.add_argument("--out", type=Path, required=True, help="the .mp4 to write (.png for a driving picture)")
     parser.add_argument(
         "--mode",
@@ -85,26 +92,29 @@ def add_animate(commands: Any) -> None:
 
 def _animate(options: argparse.Namespace, _: list[str]) -> None:
     keep_programs()
+    from reenax.core.errors import UserError
     from reenax.inference.animate import animate
+    from reenax.inference.imagine import imagine
     from reenax.inference.options import split_options
     from reenax.train.runs import load_trained
 
     texts = [f"mode={options.mode}"] if options.mode else []
     texts += ["adapt_scale=true"] if options.adapt_scale else []
 
-    report = animate(
-        load_trained(options.folder, options.step),
-        options.source,
-        options.driving,
-        options.out,
-        options=split_options([*texts, *options.option]),
-        best_frame=options.best_frame,
-        paste_back=options.paste_back,
-        compare=options.compare,
-        faces=options.faces,
-        credentials=not options.no_credentials,
-        batch_size=options.batch_size,
-    )
+    trained = load_trained(options.folder, options.step)
+    common = {
+        "options": split_options([*texts, *options.option]),
+        "faces": options.faces,
+        "credentials": not options.no_credentials,
+        "batch_size": options.batch_size,
+    }
+    about_drivers = {n: getattr(options, n) for n in ("best_frame", "paste_back", "compare")}
+    if options.driving is not None:
+        report = animate(trained, options.source, options.driving, options.out, **about_drivers, **common)
+    else:
+        for name in (n for n, wanted in about_drivers.items() if wanted):
+            raise UserError(f"--{name.replace('_', '-')} needs a driver; leave it out with --frames")
+        report = imagine(trained, options.source, options.out, options.frames, **common)
     print(report.text())
 
 

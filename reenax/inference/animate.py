@@ -7,7 +7,6 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -118,15 +117,9 @@ def animate(
             **chosen,
         )
         shown = _shown(run, drive, Layout(portrait, paste_back, compare), batch_size)
-        unsigned = part.with_name(f".unsigned{part.name}") if signer else part
-        try:
+        inputs = {"source": portrait.kind, "driving": drive.pictures.kind}
+        with provenance.signed(signer, part, out.name, trained.name, inputs) as unsigned:
             has_sound = _write(tracked(shown, drive.count, "animating", "frames"), unsigned, drive)
-            if signer:
-                inputs = {"source": portrait.kind, "driving": drive.pictures.kind}
-                provenance.sign(signer, unsigned, part, out.name, trained.name, inputs)
-        finally:
-            if signer:
-                unsigned.unlink(missing_ok=True)
     return AnimateReport(out, drive.count, time.perf_counter() - began, first, has_sound, credentials)
 
 

@@ -5,12 +5,13 @@ Viewers show such a signature as valid from an unknown signer; it proves that th
 not who made it. Neither the inputs nor their names are put into the file, only what kind of input they are.
 """
 
+import contextlib
 import datetime
 import errno
 import json
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,25 @@ def sign(
             f"{title} cannot be signed ({error}); delete {credentials_folder()} to make new credentials, "
             f"or pass --no-credentials"
         ) from error
+
+
+@contextlib.contextmanager
+def signed(
+    signer: c2pa.C2paSignerInfo | None, path: Path, title: str, method: str, inputs: Mapping[str, str]
+) -> Iterator[Path]:
+    """Gives the place to write a picture or video to, and leaves it at ``path``, signed where there is a signer.
+
+    Arguments as for :func:`sign`. Nothing is left beside ``path``.
+    """
+    if signer is None:
+        yield path
+        return
+    unsigned = path.with_name(f".unsigned{path.name}")
+    try:
+        yield unsigned
+        sign(signer, unsigned, path, title, method, inputs)
+    finally:
+        unsigned.unlink(missing_ok=True)
 
 
 def read(path: Path) -> dict[str, Any] | None:

@@ -7,6 +7,8 @@ from typing import cast
 import av
 import numpy as np
 
+from data_pipelines.media import iterate_frames
+
 TICKS = 1000
 
 
@@ -56,3 +58,9 @@ def write_video(
             container.mux(audio.encode(piece))
             container.mux(audio.encode(None))
     return path
+
+
+def frames_of(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """The pictures of a video, uint8 [t h w 3], and their times in seconds."""
+    frames = list(iterate_frames(path))
+    return np.stack([f.pixels for f in frames]), np.array([f.time for f in frames])

@@ -13,7 +13,7 @@ from reenax import __version__
 from reenax.core.errors import UserError
 from reenax.inference import provenance
 from reenax.inference.animate import animate, normalised, paste, soft_mask
-from tests.data_pipelines.self_made_videos import write_video
+from tests.data_pipelines.self_made_videos import frames_of, write_video
 from tests.inference.toys import SIZE, trained
 
 SAMPLES = Path(__file__).parents[3] / "shared" / "samples"
@@ -37,10 +37,6 @@ def portrait(tmp_path) -> Path:
 def run(portrait, driving, out, model=None, **options):
     options = {"faces": "none", "credentials": False, "batch_size": 3} | options
     return animate(model or trained(), portrait, driving, out, **options)
-
-
-def frames_of(path):
-    return np.stack([f.pixels for f in iterate_frames(path)]), np.array([f.time for f in iterate_frames(path)])
 
 
 def test_frame_times_are_those_of_the_driver(portrait, tmp_path):
