@@ -6,7 +6,7 @@ than two standard deviations away look odd.
 """
 
 from dataclasses import dataclass
-from typing import TypedDict
+from typing import TypedDict, cast
 
 import numpy as np
 
@@ -225,7 +225,7 @@ def _materials(rng: np.random.Generator, *, bearded: bool) -> Materials:
         "wave_phases": rng.uniform(0, 2 * np.pi, 6),
         "wave_weights": rng.normal(0, 0.02, 6),
     }
-    return Materials(**{key: np.asarray(value, np.float32) for key, value in colours.items()})  # type: ignore[typeddict-item]
+    return cast(Materials, {key: np.asarray(value, np.float32) for key, value in colours.items()})
 
 
 def _pick(rng: np.random.Generator, colours: np.ndarray, shares: np.ndarray, darkness: float) -> np.ndarray:

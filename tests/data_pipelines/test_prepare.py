@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
@@ -254,7 +255,7 @@ class _Deadly:
 
 def test_a_crash_costs_one_video(videos: Path, tmp_path: Path) -> None:
     good = Video(videos / "solo.mp4", "solo.mp4", "solo")
-    deadly = Video(_Deadly(), "deadly.mp4", "deadly")  # type: ignore[arg-type]
+    deadly = Video(cast(Path, _Deadly()), "deadly.mp4", "deadly")
     tasks = [Task(deadly, tmp_path / "0"), Task(good, tmp_path / "1")]
     outcomes = {task.video.name: outcome for task, outcome in cut_all(tasks, SETTINGS, 1)}
     assert outcomes["deadly.mp4"].reason == "decoding it crashed (exit code 3)"

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from data_pipelines import faces, media, tracking
-from data_pipelines.faces import Face, enlarged_square, overlap
+from data_pipelines.faces import Face, FaceDetector, enlarged_square, overlap
 from data_pipelines.media import Frame
 from reenax.core.errors import UserError
 
@@ -15,7 +15,7 @@ SAMPLES = Path(__file__).parents[3] / "shared/samples"
 HEIGHT, WIDTH = 120, 200
 
 
-class Scripted:
+class Scripted(FaceDetector):
     """Says where the face of every frame is; the frame's number is its first pixel."""
 
     def __init__(self, script: dict[int, float]) -> None:
@@ -45,7 +45,7 @@ def frames(count: int, bright: range = range(0)):
 
 
 def cuts(script: dict[int, float], count: int, longest: int = 1000, **options) -> list[tuple[int, int]]:
-    track = tracking.follow(frames(count, **options), Scripted(script))  # type: ignore[arg-type]
+    track = tracking.follow(frames(count, **options), Scripted(script))
     clips = tracking.face_clips(track, 8, longest)
     for clip in clips:
         assert clip.landmarks is not None
@@ -80,7 +80,7 @@ def test_short_gaps_are_bridged_and_long_ones_cut() -> None:
 
 def test_landmarks_in_gaps_are_between() -> None:
     script = {index: 80.0 + index for index in range(12) if index != 5}
-    track = tracking.follow(frames(12), Scripted(script))  # type: ignore[arg-type]
+    track = tracking.follow(frames(12), Scripted(script))
     (clip,) = tracking.face_clips(track, 8, 100)
     assert clip.landmarks is not None
     np.testing.assert_allclose(clip.landmarks[:, 0, 0], 80 + np.arange(12), atol=1e-5)
@@ -94,7 +94,7 @@ def test_a_change_of_scene_is_cut() -> None:
 def test_short_and_faceless_videos_give_nothing() -> None:
     assert cuts(dict.fromkeys(range(7), 80.0), 7) == []
     detector = Scripted({})
-    track = tracking.follow(frames(100), detector)  # type: ignore[arg-type]
+    track = tracking.follow(frames(100), detector)
     assert tracking.face_clips(track, 8, 100) == []
     assert len(detector.looked) < 35  # most frames of an empty scene are not searched
 

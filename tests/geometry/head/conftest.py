@@ -32,7 +32,10 @@ def weights(**given):
 def any_frame(seed, extreme=1.0):
     """A person, a pose and an expression drawn over the ranges that the head is made for."""
     rng = np.random.default_rng(seed)
-    draw = lambda low, high, *shape: jnp.asarray(rng.uniform(low, high, shape), jnp.float32)  # noqa: E731
+
+    def draw(low, high, *shape):
+        return jnp.asarray(rng.uniform(low, high, shape), jnp.float32)
+
     chosen = rng.random(len(EXPRESSIONS)) < 0.3
     return neutral_parameters().replace(
         identity=jnp.asarray(rng.normal(size=80), jnp.float32),

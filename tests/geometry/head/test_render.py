@@ -228,7 +228,10 @@ def test_supersampling_averages_colours_and_keeps_labels_at_the_centres(one, fra
     number = FIRST_RANDOM + 1
     fine = jax.tree.map(lambda field: field[number], shots)
     made = jax.tree.map(np.asarray, one(frames[number]))
-    quarters = lambda field: field.reshape(SIZE // 2, 2, SIZE // 2, 2, -1)  # noqa: E731
+
+    def quarters(field):
+        return field.reshape(SIZE // 2, 2, SIZE // 2, 2, -1)
+
     for mine, theirs in ((made.colour, fine.colour), (made.unlit, fine.unlit)):
         off = np.abs(mine - quarters(theirs).mean(axis=(1, 3)))
         assert np.quantile(off, 0.999) < 1e-3  # other programs may round a pixel on an edge to the other side
