@@ -178,18 +178,18 @@ class MonkeyNet(Method):
         length = frames.shape[1]
         made = go_on(self.forecast.predictor, self.predictor, variables, found, length)
 
-        def painted(when: int) -> Float[Array, "b h w 3"]:
-            first, then = (jax.tree.map(lambda x, w=w: x[:, w], k) for k, w in ((found, 0), (made, when)))
-            picture: Any = self.game.generator.apply(
-                variables["generator"], to_unit(frames[:, 0]), first, then, train=False
-            )
-            return from_unit(picture.prediction)
-
+        # halfway and at the end, in one batch
+        when = jnp.asarray([length // 2, length - 1])
+        then = jax.tree.map(lambda x: x[:, when].reshape(-1, *x.shape[2:]), made)
+        first = jax.tree.map(lambda x: jnp.repeat(x[:, 0], 2, axis=0), found)
+        pictures = jnp.repeat(to_unit(frames[:, 0]), 2, axis=0)
+        painted: Any = self.game.generator.apply(variables["generator"], pictures, first, then, train=False)
+        prediction = from_unit(painted.prediction)
         return {
             "source": frames[:, 0],
-            "halfway": painted(length // 2),
+            "halfway": prediction[::2],
             "halfway_target": frames[:, length // 2],
-            "prediction": painted(length - 1),
+            "prediction": prediction[1::2],
             "target": frames[:, -1],
         }
 
