@@ -28,6 +28,7 @@ cosine instead of a plateau.
 
     reenax train --config configs/monkey_net.py:nemo64_prediction --data DATA64 --run runs/goes_on \\
         --warm-start runs/nemo64
+    reenax animate --run runs/goes_on --source me.jpg --frames 32 --out me_going_on.mp4
 
 Read it in this order: ``embedding`` (keypoints and their maps), ``networks``, ``game`` (losses and players),
 ``transfer`` (animation), ``prediction`` (a video from one picture).
