@@ -1,7 +1,8 @@
-"""Torchvision's VGG files (``vgg16-397923af.pth``, ``vgg19-dcbb9e9d.pth``) as frozen networks.
+"""Published VGG files as frozen networks.
 
-Their ``features.N.weight`` and ``features.N.bias`` are the trunk's convolutions by position; the classifier is
-not used here.
+Torchvision's (``vgg16-397923af.pth``, ``vgg19-dcbb9e9d.pth``) hold the trunk's convolutions by position, as
+``features.N.weight`` and ``features.N.bias``; VGG-Face (``vgg_face_dag.pth``) holds them by name, as
+``conv1_1.weight``. The classifiers are not used here.
 """
 
 from collections.abc import Mapping
@@ -11,19 +12,21 @@ import jax
 import numpy as np
 
 from reenax.core.errors import UserError
-from reenax.core.types import Collections
-from reenax.interop.torch import entries_of, flat_tensors, listed, to_variables
+from reenax.core.types import Collections, Variables
+from reenax.interop.torch import State, entries_of, flat_tensors, listed, to_variables
 from reenax.nn.vgg import CONVS, frozen_vgg, layer_names
 
 
 def convert(checkpoint: Mapping[str, Any], arch: str) -> Collections:
-    """``{"params": ...}`` of a whole trunk from torchvision's state dict.
+    """``{"params": ...}`` of a whole trunk from the published state dict.
 
     Raises:
         UserError: the file holds another network, or tensors are missing or misshapen.
     """
-    names = layer_names(arch)
-    state = flat_tensors(checkpoint)
+    names, state = layer_names(arch), flat_tensors(checkpoint)
+    shapes = {"vgg": jax.eval_shape(frozen_vgg(arch).init, jax.random.key(0))}
+    if arch == "vggface":
+        return _convert_by_name(state, shapes)
     trunk: dict[str, np.ndarray] = {n: v for n, v in state.items() if n.startswith("features.")}
     other = [n for n in state if n not in trunk and not n.startswith("classifier.")]
     if not trunk or other:
@@ -31,12 +34,22 @@ def convert(checkpoint: Mapping[str, Any], arch: str) -> Collections:
         raise UserError(f"the file is not torchvision's {arch}: {found}")
     weights = {n for n in trunk if n.endswith(".weight")}
     for another in CONVS:
-        if another != arch and _convolutions(another) == weights:
+        if another not in (arch, "vggface") and _convolutions(another) == weights:
             raise UserError(f"the file is torchvision's {another}, and {arch} is asked for")
-    shapes = {"vgg": jax.eval_shape(frozen_vgg(arch).init, jax.random.key(0))}
 
     def name(path: tuple[str, ...]) -> str:
         return f"features.{names.index(path[2])}.{'weight' if path[3] == 'kernel' else 'bias'}"
+
+    return to_variables(trunk, entries_of(shapes, name), shapes)["vgg"]
+
+
+def _convert_by_name(state: State, shapes: Variables) -> Collections:
+    trunk = {n: v for n, v in state.items() if n.startswith("conv")}
+    if "conv1_1.weight" not in trunk:
+        raise UserError(f"the file is not VGG-Face: it has no conv1_1.weight; it holds {listed(state) or 'no tensors'}")
+
+    def name(path: tuple[str, ...]) -> str:
+        return f"{path[2]}.{'weight' if path[3] == 'kernel' else 'bias'}"
 
     return to_variables(trunk, entries_of(shapes, name), shapes)["vgg"]
 

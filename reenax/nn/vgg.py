@@ -1,5 +1,8 @@
 """The VGG trunks behind perceptual losses (Simonyan & Zisserman, 2015), in torchvision's numbering.
 
+"vgg16" and "vgg19" are trained on ImageNet; "vggface" is the first of them trained to tell people apart (Parkhi,
+Vedaldi and Zisserman, 2015), and sees pictures as that network did.
+
 Weights come from a file that the user has (see ``reenax.interop.vgg``) or, without one, from random
 features: convolutions drawn with He's gain, which keeps the activations alive through all layers.
 Differences of random features are a usable reconstruction loss, but not the published one.
@@ -14,10 +17,10 @@ from jaxtyping import Array, Float, Key
 
 from reenax.core.types import Collections, FrozenNetwork
 
-CONVS = {"vgg16": (2, 2, 3, 3, 3), "vgg19": (2, 2, 4, 4, 4)}
+CONVS = {"vgg16": (2, 2, 3, 3, 3), "vgg19": (2, 2, 4, 4, 4), "vggface": (2, 2, 3, 3, 3)}
 WIDTHS = (64, 128, 256, 512, 512)
-MEAN = (0.485, 0.456, 0.406)
-STD = (0.229, 0.224, 0.225)
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's pictures in [0, 1]
+FACES = ((129.186 / 255, 104.762 / 255, 93.594 / 255), (1 / 255, 1 / 255, 1 / 255))
 FIRST_OF_STAGE = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
 
 
@@ -38,7 +41,7 @@ class VGG(nn.Module):
 
     Attributes:
         taps: names of the layers whose outputs are wanted: ``conv3_2``, ``relu3_2`` or ``pool3``.
-        arch: "vgg16" or "vgg19".
+        arch: "vgg16", "vgg19" or "vggface".
         dtype: what to compute in; that of the params when None.
     """
 
@@ -48,7 +51,7 @@ class VGG(nn.Module):
 
     @nn.compact
     def __call__(self, image: Float[Array, "b h w 3"]) -> dict[str, Float[Array, "b _ _ _"]]:
-        """Features of pictures in [0, 1]; ImageNet's mean and deviation are taken off inside.
+        """Features of pictures in [0, 1]; the mean and deviation of the trunk's training are taken off inside.
 
         Raises:
             ValueError: a tap that the trunk does not have, or a picture too small to reach one.
@@ -58,7 +61,8 @@ class VGG(nn.Module):
             if tap not in names:
                 raise ValueError(f"{self.arch} has no layer {tap!r}; its layers are: {', '.join(names)}")
         last = max(names.index(tap) for tap in self.taps)
-        x = (image - jnp.asarray(MEAN, image.dtype)[None, None, None]) / jnp.asarray(STD, image.dtype)[None, None, None]
+        mean, deviation = (jnp.asarray(x, image.dtype) for x in (FACES if self.arch == "vggface" else (MEAN, STD)))
+        x = (image - mean[None, None, None]) / deviation[None, None, None]
         features: dict[str, Array] = {}
         for name in names[: last + 1]:
             if name.startswith("conv"):

@@ -15,7 +15,7 @@ from reenax.interop import face_models, hopenet, torch, vgg
 from reenax.train.config import load_config
 from reenax.train.runs import make_method, save_imported
 
-FROZEN_KINDS = ("vgg16", "vgg19", "hopenet")
+FROZEN_KINDS = ("vgg16", "vgg19", "vggface", "hopenet")
 
 
 def import_file(

@@ -251,3 +251,16 @@ def test_vgg_refuses_others(checkpoint):
     del state["features.5.bias"]
     with pytest.raises(UserError, match=r"1 missing: features\.5\.bias"):
         vgg.convert(state, "vgg19")
+
+
+def test_the_face_trunk_is_read_by_name():
+    params = jax.eval_shape(frozen_vgg("vggface").init, jax.random.key(0))["params"]
+    rng, state = np.random.default_rng(0), {"fc6.weight": np.zeros((4, 4), np.float32)}
+    for name, leaves in params.items():
+        state[f"{name}.weight"] = rng.normal(size=leaves["kernel"].shape).astype(np.float32).transpose(3, 2, 0, 1)
+        state[f"{name}.bias"] = rng.normal(size=leaves["bias"].shape).astype(np.float32)
+    made = vgg.convert(state, "vggface")["params"]
+    np.testing.assert_array_equal(made["conv3_2"]["kernel"], state["conv3_2.weight"].transpose(2, 3, 1, 0))
+    np.testing.assert_array_equal(made["conv5_3"]["bias"], state["conv5_3.bias"])
+    with pytest.raises(UserError, match=r"not VGG-Face: it has no conv1_1.weight; it holds features.0.weight"):
+        vgg.convert({"features.0.weight": np.zeros((64, 3, 3, 3), np.float32)}, "vggface")

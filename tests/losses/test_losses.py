@@ -130,6 +130,17 @@ def test_trunk_parameter_counts():
         assert sum(x.size for x in jax.tree.leaves(shapes)) == count
 
 
+def test_faces_are_seen_without_a_deviation():
+    """The face trunk takes the mean face off pictures in 0..255; a picture of that colour is nothing to it."""
+    variables = VGG(("conv1_1",), "vggface").init(jax.random.key(0), jnp.zeros((1, 8, 8, 3)))
+    mean = jnp.broadcast_to(jnp.asarray([129.186, 104.762, 93.594])[None, None, None] / 255, (1, 8, 8, 3))
+    features = vgg_features(variables, ("conv1_1",), "vggface")
+    np.testing.assert_allclose(features(mean)["conv1_1"], 0, atol=1e-3)
+    kernel = variables["params"]["conv1_1"]["kernel"]
+    brighter = features(mean + 1 / 255)["conv1_1"]
+    np.testing.assert_allclose(brighter[0, 4, 4], kernel.sum(axis=(0, 1, 2)), rtol=1e-3, atol=1e-3)
+
+
 def test_random_features_stay_alive():
     features = vgg_features(frozen_vgg().init(jax.random.key(0)))(pictures(0, 32))
     scales = [float(x.std()) for x in features.values()]
