@@ -30,6 +30,10 @@ class PictureWeights:
         deformed: share of those three that is asked of the source as it is warped, before anything is painted.
         mouth, eyes: of the L1 in the boxes of the driving frame's true landmarks of mouth and of each eye. Not
             published: small, and what people look at.
+        landmarks: of the mean distance between the first keypoints and known landmarks of both frames. Not published:
+            for synthetic heads. With the landmarks of the mean head the keypoints say nothing of the person's shape,
+            so that another person's motion fits.
+        landmark_points: which of the 68 landmarks the first keypoints are.
     """
 
     scales: tuple[float, ...] = (1.0, 0.5, 0.25, 0.125)
@@ -40,6 +44,8 @@ class PictureWeights:
     deformed: float = 0.0
     mouth: float = 0.0
     eyes: float = 0.0
+    landmarks: float = 0.0
+    landmark_points: tuple[int, ...] = ()
 
 
 def picture_terms(
@@ -90,12 +96,24 @@ def picture_terms(
     return terms
 
 
-def tied_points_loss(
-    points: Float[Array, "b k 2"], landmarks: Float[Array, "b 68 2"], which: tuple[int, ...]
-) -> Float[Array, ""]:
-    """Mean absolute distance of the first keypoints from some of the landmarks, in [-1, 1].
+def landmark_terms(
+    weights: PictureWeights,
+    source: Float[Array, "b k 2"],
+    driving: Float[Array, "b k 2"],
+    batch: Batch | None,
+    label: str = "landmarks_mean",
+) -> dict[str, Float[Array, ""]]:
+    """The weighted mean absolute distance of both frames' first keypoints from their landmarks, in [-1, 1].
 
-    Of no paper: for synthetic heads, whose landmarks are known.
+    Args:
+        weights: the weight, and which landmarks are meant; a weight of 0 leaves the term out.
+        source, driving: keypoints of both frames.
+        batch: with the label of both frames; None leaves the term out.
+        label: "landmarks_mean" or "landmarks".
     """
-    chosen = jnp.asarray(which, jnp.int32)
-    return jnp.mean(jnp.abs(points[:, : chosen.size] - landmarks[:, chosen]))
+    if batch is None or not weights.landmarks:
+        return {}
+    chosen = jnp.asarray(weights.landmark_points, jnp.int32)
+    pairs = ((source, batch[f"source_{label}"]), (driving, batch[f"driving_{label}"]))
+    away = [jnp.mean(jnp.abs(points[:, : chosen.size] - known[:, chosen])) for points, known in pairs]
+    return {"landmarks": weights.landmarks * jnp.mean(jnp.stack(away))}

@@ -1,5 +1,7 @@
 """Loss terms against numbers worked out by hand."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -132,7 +134,7 @@ def test_trunk_parameter_counts():
 
 def test_faces_are_seen_without_a_deviation():
     """The face trunk takes the mean face off pictures in 0..255; a picture of that colour is nothing to it."""
-    variables = VGG(("conv1_1",), "vggface").init(jax.random.key(0), jnp.zeros((1, 8, 8, 3)))
+    variables: Any = VGG(("conv1_1",), "vggface").init(jax.random.key(0), jnp.zeros((1, 8, 8, 3)))
     mean = jnp.broadcast_to(jnp.asarray([129.186, 104.762, 93.594])[None, None, None] / 255, (1, 8, 8, 3))
     features = vgg_features(variables, ("conv1_1",), "vggface")
     np.testing.assert_allclose(features(mean)["conv1_1"], 0, atol=1e-3)

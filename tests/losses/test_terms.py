@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import pytest
 
 from reenax.losses.reconstruction import pyramid_l1_loss, region_l1_loss
-from reenax.losses.terms import PictureWeights, picture_terms, tied_points_loss
+from reenax.losses.terms import PictureWeights, landmark_terms, picture_terms
 
 PICTURES = jax.random.uniform(jax.random.key(0), (3, 2, 32, 32, 3))
 PLAIN = {"perceptual": (), "scales": (1.0, 0.5)}
@@ -38,6 +38,12 @@ def test_regions_need_labels_and_weigh_the_prediction():
 
 def test_points_are_tied_to_the_chosen_landmarks():
     landmarks = jnp.arange(2 * 68 * 2, dtype=jnp.float32).reshape(2, 68, 2) / 100
-    points = landmarks[:, (30, 8)] + jnp.asarray([0.1, -0.3])[None, None]
     free = jnp.ones((2, 1, 2))  # a keypoint behind the tied ones
-    assert float(tied_points_loss(jnp.concatenate([points, free], axis=1), landmarks, (30, 8))) == pytest.approx(0.2)
+    exact = jnp.concatenate([landmarks[:, jnp.asarray((30, 8))], free], axis=1)
+    weights = PictureWeights(**PLAIN, landmarks=3.0, landmark_points=(30, 8))
+    batch = {"source_landmarks": landmarks, "driving_landmarks": landmarks}
+    away = jnp.asarray([0.1, -0.3])[None, None]
+    terms = landmark_terms(weights, exact, exact + away, batch, "landmarks")
+    assert float(terms["landmarks"]) == pytest.approx(3.0 * (0.0 + 0.2) / 2, rel=1e-4)
+    assert landmark_terms(weights, exact, exact, None) == {}
+    assert landmark_terms(PictureWeights(**PLAIN), exact, exact, batch) == {}

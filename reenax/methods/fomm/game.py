@@ -18,7 +18,7 @@ from reenax.geometry.tps import TPS, TransformParams, random_tps, transform_imag
 from reenax.losses.adversarial import feature_matching_loss, lsgan_discriminator_loss, lsgan_generator_loss
 from reenax.losses.equivariance import equivariance_jacobian_loss, equivariance_value_loss
 from reenax.losses.perceptual import image_pyramid
-from reenax.losses.terms import PictureWeights, picture_terms, tied_points_loss
+from reenax.losses.terms import PictureWeights, landmark_terms, picture_terms
 from reenax.methods.fomm.networks import Generated, Generator, KeypointDetector, Keypoints
 from reenax.nn.patch_discriminator import Judged, PyramidDiscriminator
 
@@ -34,10 +34,6 @@ class LossParams(PictureWeights):
         discriminator_gan: of the discriminator's own loss.
         feature_matching: one weight per discriminator block.
         equivariance_value, equivariance_jacobian: of the keypoints and of their frames.
-        landmarks: of the mean distance between the first keypoints and known landmarks of both frames. Not published:
-            for synthetic heads. With the landmarks of the mean head the keypoints say nothing of the person's shape,
-            so that another person's motion fits.
-        landmark_points: which of the 68 landmarks the first keypoints are.
         others: see the parent.
     """
 
@@ -46,8 +42,6 @@ class LossParams(PictureWeights):
     feature_matching: tuple[float, ...] = (10.0, 10.0, 10.0, 10.0)
     equivariance_value: float = 10.0
     equivariance_jacobian: float = 10.0
-    landmarks: float = 0.0
-    landmark_points: tuple[int, ...] = ()
 
 
 class Forward(NamedTuple):
@@ -129,15 +123,6 @@ class Game:
             terms["equivariance_jacobian"] = w.equivariance_jacobian * loss
         return terms
 
-    def tied_terms(self, forward: Forward, batch: Batch) -> dict[str, Float[Array, ""]]:
-        """The weighted term that ties keypoints to labels of the batch: not the paper's."""
-        w = self.losses
-        if not w.landmarks:
-            return {}
-        pairs = ((forward.kp_source, "source_landmarks_mean"), (forward.kp_driving, "driving_landmarks_mean"))
-        away = [tied_points_loss(kp.value, batch[name], w.landmark_points) for kp, name in pairs]
-        return {"landmarks": w.landmarks * jnp.mean(jnp.stack(away))}
-
     def judge(
         self,
         variables: Variables,
@@ -173,9 +158,7 @@ class Game:
         """The loss of generator and keypoint detector; hands prediction and keypoints to the discriminator's move."""
         source, driving = to_unit(batch["source"]), to_unit(batch["driving"])
         tps = random_tps(stream(rng, "transform"), driving.shape[0], self.transform)
-        out, forward = self.loss_under(variables, source, driving, tps, batch)
-        terms = self.tied_terms(forward, batch)
-        return out._replace(loss=out.loss + sum(terms.values()), metrics={**out.metrics, **terms})
+        return self.loss_under(variables, source, driving, tps, batch)[0]
 
     def loss_under(
         self,
@@ -195,6 +178,7 @@ class Game:
             terms |= adversarial
             mutated["discriminator"] = moved
         terms |= self.equivariance_terms(forward, tps)
+        terms |= landmark_terms(self.losses, forward.kp_source.value, forward.kp_driving.value, batch)
         shared = {"prediction": wide(forward.generated.prediction), "keypoints": forward.kp_driving.value}
         shared = jax.lax.stop_gradient(shared)
         return LossOut(jnp.sum(jnp.stack(list(terms.values()))), terms, mutated, shared), forward

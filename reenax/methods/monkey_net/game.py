@@ -15,7 +15,7 @@ from reenax.core.precision import wide
 from reenax.core.types import Batch, LossOut, Player, Variables
 from reenax.core.updates import Gradient, jointly
 from reenax.losses.adversarial import lsgan_discriminator_loss, lsgan_generator_loss
-from reenax.losses.terms import PictureWeights, picture_terms, tied_points_loss
+from reenax.losses.terms import PictureWeights, landmark_terms, picture_terms
 from reenax.methods.monkey_net.embedding import Keypoints
 from reenax.methods.monkey_net.networks import Discriminator, Generated, Generator, KeypointDetector
 from reenax.nn.patch_discriminator import Judged
@@ -33,10 +33,6 @@ class LossParams(PictureWeights):
         reconstruction_deformed: of the mean absolute difference between the warped source and the driving frame.
         generator_gan, discriminator_gan: of the least-squares adversarial terms. Without ``generator_gan`` and
             features to compare no discriminator is trained.
-        landmarks: of the mean distance between the first keypoints and known landmarks of both frames. Not published:
-            for synthetic heads. With the landmarks of the mean head the keypoints say nothing of the person's shape,
-            so that another person's motion fits.
-        landmark_points: which of the 68 landmarks the first keypoints are.
         others: not published, for small models; see :class:`reenax.losses.terms.PictureWeights`.
     """
 
@@ -45,8 +41,6 @@ class LossParams(PictureWeights):
     reconstruction_deformed: float = 0.0
     generator_gan: float = 1.0
     discriminator_gan: float = 1.0
-    landmarks: float = 0.0
-    landmark_points: tuple[int, ...] = ()
 
     @property
     def adversarial(self) -> bool:
@@ -139,10 +133,7 @@ class Game:
         terms = picture_terms(
             w, variables, made.prediction, made.deformed, driving, batch=batch, dtype=self.dtype, remat=self.remat
         )
-        if w.landmarks:
-            pairs = ((forward.kp_source, "source_landmarks_mean"), (forward.kp_driving, "driving_landmarks_mean"))
-            away = [tied_points_loss(kp.mean, batch[name], w.landmark_points) for kp, name in pairs]
-            terms["landmarks"] = w.landmarks * jnp.mean(jnp.stack(away))
+        terms |= landmark_terms(w, forward.kp_source.mean, forward.kp_driving.mean, batch)
         return terms
 
     def generator_loss(

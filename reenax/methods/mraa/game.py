@@ -21,7 +21,7 @@ from reenax.core.updates import Gradient
 from reenax.geometry.grids import inverse_2x2, matmul_2x2
 from reenax.geometry.tps import TPS, TransformParams, random_tps, transform_image, transform_jacobian, transform_points
 from reenax.losses.equivariance import equivariance_value_loss
-from reenax.losses.terms import PictureWeights, picture_terms, tied_points_loss
+from reenax.losses.terms import PictureWeights, landmark_terms, picture_terms
 from reenax.methods.mraa.generator import Generated, Generator
 from reenax.methods.mraa.networks import AVDNetwork, BackgroundPredictor, RegionPredictor, Regions
 from reenax.methods.mraa.principal_axes import without_axis_swap
@@ -33,16 +33,11 @@ class LossParams(PictureWeights):
 
     Attributes:
         equivariance_shift, equivariance_affine: of the regions' positions and of their frames.
-        landmarks: of the mean distance between the first regions and known landmarks of the mean head in both frames.
-            Not published: for synthetic heads.
-        landmark_points: which of the 68 landmarks the first regions are.
         avd_shift, avd_affine: of the AVD network's error in positions and frames.
     """
 
     equivariance_shift: float = 10.0
     equivariance_affine: float = 10.0
-    landmarks: float = 0.0
-    landmark_points: tuple[int, ...] = ()
     avd_shift: float = 1.0
     avd_affine: float = 1.0
 
@@ -194,15 +189,6 @@ class Game:
             terms["equivariance_affine"] = w.equivariance_affine * loss
         return terms
 
-    def labelled_terms(self, forward: Forward, batch: Batch) -> dict[str, Float[Array, ""]]:
-        """The weighted terms that tie regions to labels of the batch: not the paper's."""
-        w = self.losses
-        if not w.landmarks:
-            return {}
-        pairs = ((forward.source, "source_landmarks_mean"), (forward.driving, "driving_landmarks_mean"))
-        away = [tied_points_loss(regions.shift, batch[name], w.landmark_points) for regions, name in pairs]
-        return {"landmarks": w.landmarks * jnp.mean(jnp.stack(away))}
-
     def loss_under(
         self,
         variables: Variables,
@@ -228,8 +214,7 @@ class Game:
             remat=self.remat,
         )
         terms |= self.equivariance_terms(forward, tps)
-        if batch is not None:
-            terms |= self.labelled_terms(forward, batch)
+        terms |= landmark_terms(self.losses, forward.source.shift, forward.driving.shift, batch)
         return LossOut(jnp.sum(jnp.stack(list(terms.values()))), terms, forward.mutated), forward
 
     def reconstruction_loss(
