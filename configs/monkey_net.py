@@ -27,7 +27,7 @@ Small models that need no other networks, with terms that the paper does not hav
     reenax train --config configs/monkey_net.py:smoke --data DATA64 --run runs/smoke
 
 synth64 learns the heads that ``reenax prepare synthetic`` renders within minutes on two CPU cores; smoke is through
-within seconds and learns nothing.
+within seconds and learns nothing. synth64_prediction and smoke_prediction go on from them.
 """
 
 from typing import Any
@@ -254,6 +254,20 @@ def synth64() -> Config:
     return config
 
 
+def synth64_prediction() -> Config:
+    """Heads that go on from one picture: to be started from a run of synth64, on clips of twelve frames or more."""
+    config = _predicting(synth64(), 12)
+    config.model.predictor.features = 256
+    config.data.labels = ()
+    config.batch_size = 16
+    config.steps = 600
+    config.log_every = 50
+    config.save_every = 300
+    config.eval_every = 300
+    config.sample_every = 600
+    return config
+
+
 def smoke() -> Config:
     """Everything once, in seconds."""
     config = _small()
@@ -283,6 +297,7 @@ CONFIGS = (
     shapes64,
     nemo64_prediction,
     synth64,
+    synth64_prediction,
     smoke,
     smoke_prediction,
 )
