@@ -49,6 +49,17 @@ def grid_sample_3d(
     return _grid_sample_3d(volume, grid, padding, align_corners)
 
 
+def warp_volume(
+    volume: Float[Array, "s d h w c"], grid: Float[Array, "b i j k 3"], *, align_corners: bool = True
+) -> Float[Array, "b i j k c"]:
+    """Samples volumes at a grid, zeros outside; one volume may serve a whole batch of grids, and is not copied."""
+    if volume.shape[0] == grid.shape[0]:
+        return grid_sample_3d(volume, grid, align_corners=align_corners)
+    joined = grid.reshape(1, -1, *grid.shape[2:])
+    sampled = grid_sample_3d(volume, joined, align_corners=align_corners)
+    return sampled.reshape(*grid.shape[:4], volume.shape[-1])
+
+
 class _Corners(NamedTuple):
     """The eight voxels around every sampling point, on an axis of size 8 in the order of ``_CORNERS``."""
 

@@ -34,28 +34,30 @@ def conv(
     bias: Float[Array, " d"] | None,
     *,
     padding: int | tuple[int, ...],
+    stride: int = 1,
 ) -> Float[Array, "b *o d"]:
-    """Stride-1 convolution (no flip) of pictures or volumes with ``padding`` zeros on every side, per axis if a tuple.
+    """Convolution (no flip) of pictures or volumes with ``padding`` zeros on every side, per axis if a tuple.
 
     On a CPU a volume is convolved as pictures, once per depth of the kernel: XLA's own form is five times slower there.
     """
     axes = x.ndim - 2
     pads = (padding,) * axes if isinstance(padding, int) else padding
-    if axes == 3:
+    if axes == 3 and stride == 1:
         y = lax.platform_dependent(
             x, kernel, cpu=functools.partial(_conv_by_depth, pads=pads), default=functools.partial(_conv, pads=pads)
         )
     else:
-        y = _conv(x, kernel, pads=pads)
+        y = _conv(x, kernel, pads=pads, stride=stride)
     return y if bias is None else y + bias.reshape((1,) * (axes + 1) + (-1,))
 
 
 def _conv(
-    x: Float[Array, "b *n c"], kernel: Float[Array, "*m c d"], *, pads: tuple[int, ...]
+    x: Float[Array, "b *n c"], kernel: Float[Array, "*m c d"], *, pads: tuple[int, ...], stride: int = 1
 ) -> Float[Array, "b *o d"]:
     axes = "DHW"[3 - len(pads) :]
     numbers = (f"N{axes}C", f"{axes}IO", f"N{axes}C")
-    return lax.conv_general_dilated(x, kernel, (1,) * len(pads), [(p, p) for p in pads], dimension_numbers=numbers)
+    steps = (stride,) * len(pads)
+    return lax.conv_general_dilated(x, kernel, steps, [(p, p) for p in pads], dimension_numbers=numbers)
 
 
 def _conv_by_depth(
@@ -71,12 +73,13 @@ def _conv_by_depth(
 
 
 class Conv(nn.Module):
-    """A stride-1 convolution of pictures [b h w c] or volumes [b d h w c], with PyTorch's default initialisation.
+    """A convolution of pictures [b h w c] or volumes [b d h w c], with PyTorch's default initialisation.
 
     Attributes:
         features: output channels.
         kernel_size: side of the kernel; or its sides, one per axis.
-        padding: zeros on every side, of every axis if a tuple; None keeps the size (odd kernels).
+        padding: zeros on every side, of every axis if a tuple; None keeps the size (odd kernels, stride 1).
+        stride: step of the kernel.
         use_bias: whether a bias is added. Convolutions in front of a norm have one only because published checkpoints
             do: its gradient is rounding noise.
         dtype: compute type; None takes the widest of input and params.
@@ -86,6 +89,7 @@ class Conv(nn.Module):
     features: int
     kernel_size: int | tuple[int, ...] = 3
     padding: int | tuple[int, ...] | None = None
+    stride: int = 1
     use_bias: bool = True
     dtype: DTypeLike | None = None
     kernel_init: Initializer | None = None
@@ -100,11 +104,24 @@ class Conv(nn.Module):
         bias = self.param("bias", self.bias_init or default, (self.features,)) if self.use_bias else None
         x, kernel, bias = promote_dtype(x, kernel, bias, dtype=self.dtype)
         padding = tuple(side // 2 for side in sides) if self.padding is None else self.padding
-        return conv(x, kernel, bias, padding=padding)
+        return conv(x, kernel, bias, padding=padding, stride=self.stride)
 
 
 def _unit(vector: Float[Array, " n"]) -> Float[Array, " n"]:
     return vector / jnp.maximum(jnp.sqrt((vector**2).sum()), 1e-12)
+
+
+def largest_singular_value(
+    kernel: Float[Array, "*m c d"], u: Float[Array, " d"], v: Float[Array, " e"]
+) -> Float[Array, ""]:
+    """``u^T W v``, W being the kernel in PyTorch's layout, and u and v the vectors of :class:`SpectralConv`."""
+    precision = lax.Precision.HIGHEST
+    return jnp.dot(u, jnp.dot(_as_matrix(kernel), v, precision=precision), precision=precision)
+
+
+def _as_matrix(kernel: Float[Array, "*m c d"]) -> Float[Array, "d e"]:
+    axes = range(kernel.ndim - 2)
+    return kernel.transpose(kernel.ndim - 1, kernel.ndim - 2, *axes).reshape(kernel.shape[-1], -1)
 
 
 class SpectralConv(nn.Module):
@@ -141,7 +158,7 @@ class SpectralConv(nn.Module):
         return conv(x, kernel, bias, padding=padding)
 
     def _sigma(self, kernel: Float[Array, "i j c d"], train: bool) -> Float[Array, ""]:
-        matrix = kernel.transpose(3, 2, 0, 1).reshape(kernel.shape[-1], -1)
+        matrix = _as_matrix(kernel)
         u = self.variable("spectral", "u", self._random_unit, matrix.shape[0])
         v = self.variable("spectral", "v", self._random_unit, matrix.shape[1])
         precision = lax.Precision.HIGHEST
@@ -149,7 +166,7 @@ class SpectralConv(nn.Module):
             fixed = lax.stop_gradient(matrix)
             v.value = _unit(jnp.dot(u.value, fixed, precision=precision))
             u.value = _unit(jnp.dot(fixed, v.value, precision=precision))
-        return jnp.dot(u.value, jnp.dot(matrix, v.value, precision=precision), precision=precision)
+        return largest_singular_value(kernel, u.value, v.value)
 
     def _random_unit(self, size: int) -> Float[Array, " {size}"]:
         return _unit(jax.random.normal(self.make_rng("params"), (size,)))

@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from reenax.nn.conv import largest_singular_value
+
 Tree = Mapping[str, Any]
 
 
@@ -15,10 +17,19 @@ def fold(variables: Tree, *, epsilon: float = 1e-5) -> dict[str, Any]:
 
     Every ``conv`` with a ``norm`` beside it takes the norm's running statistics and scale in; below a name that starts
     with ``up_blocks`` it also becomes the 2x2 convolution of :class:`reenax.nn.blocks.Up`; of a residual block
-    ``norm2`` goes into ``conv1`` and ``norm1`` becomes a scale and a shift. All else is kept. The outputs in evaluation
-    mode are the same up to rounding. To be computed once, before inference; it may be jitted.
+    ``norm2`` goes into ``conv1`` and ``norm1`` becomes a scale and a shift. Spectrally normalised kernels are divided
+    by their singular value. All else is kept. The outputs in evaluation mode are the same up to rounding. To be
+    computed once, before inference; it may be jitted.
     """
-    return {"params": _fold(variables["params"], variables.get("batch_stats", {}), epsilon, enlarges=False)}
+    params = _divided(variables["params"], variables.get("spectral", {}))
+    return {"params": _fold(params, variables.get("batch_stats", {}), epsilon, enlarges=False)}
+
+
+def _divided(params: Tree, vectors: Tree) -> Tree:
+    """Kernels of :class:`reenax.nn.conv.SpectralConv` over ``u^T W v``; those without vectors as they are."""
+    if "u" in vectors:
+        return {**params, "kernel": params["kernel"] / largest_singular_value(params["kernel"], **vectors)}
+    return {n: _divided(child, vectors[n]) if n in vectors else child for n, child in params.items()}
 
 
 def _fold(params: Tree, stats: Tree, epsilon: float, *, enlarges: bool) -> dict[str, Any]:
