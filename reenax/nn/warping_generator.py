@@ -12,9 +12,10 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from reenax.core.precision import wide
-from reenax.geometry.sampling import resize_bilinear, warp
+from reenax.geometry.sampling import antialias_downsample, resize_bilinear, warp
 from reenax.nn.blocks import ConvNorm, Down, Res, Up, run_block
 from reenax.nn.conv import Conv
+from reenax.nn.motion_blend import Motion
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,16 +39,32 @@ class WarpingParams:
     blend: bool = False
 
 
-class Painted(NamedTuple):
+class Encoded(NamedTuple):
+    """A source made ready to be animated any number of times.
+
+    Attributes:
+        picture: the source in [0, 1].
+        small: the source at the motion network's size.
+        levels: features of the encoder, largest first: all of them where ``skips`` is set, else the deepest alone.
+    """
+
+    picture: Float[Array, "s h w 3"]
+    small: Float[Array, "s i j 3"]
+    levels: tuple[Float[Array, "s _ _ _"], ...]
+
+
+class Generated(NamedTuple):
     """What the generator makes.
 
     Attributes:
         prediction: the driving frame with the source's looks, in [0, 1].
         deformed: the source warped and nothing painted.
+        motion: how it was warped.
     """
 
     prediction: Float[Array, "b h w 3"]
     deformed: Float[Array, "b h w 3"]
+    motion: Motion
 
 
 class WarpingGenerator(nn.Module):
@@ -75,31 +92,17 @@ class WarpingGenerator(nn.Module):
         self.up_blocks = [Up(width, **layout) for width in widths[-2::-1]]
         self.final = Conv(3, kernel_size=7, dtype=self.dtype)
 
-    def features(self, source: Float[Array, "s h w 3"], *, train: bool) -> tuple[Float[Array, "s _ _ _"], ...]:
-        """Of the encoder, largest level first: all of them where ``skips`` is set, else the deepest alone."""
+    def encoded(self, source: Float[Array, "s h w 3"], scale: float, *, train: bool) -> Encoded:
+        """The part that depends on the source alone; ``scale`` is the share of its size that finds the motion."""
         levels = [run_block(self.first, source, train, self.remat)]
         for block in self.down_blocks:
             levels.append(run_block(block, levels[-1], train, self.remat))
-        return tuple(levels) if self.params.skips else (levels[-1],)
+        kept = tuple(levels) if self.params.skips else (levels[-1],)
+        return Encoded(source, antialias_downsample(source, scale), kept)
 
-    def paint(
-        self,
-        levels: tuple[Float[Array, "s _ _ _"], ...],
-        source: Float[Array, "s h w 3"],
-        flow: Float[Array, "b i j 2"],
-        occlusion: Float[Array, "b i j 1"],
-        *,
-        train: bool,
-    ) -> Painted:
-        """Pictures from features; one source may serve a batch of flows, and is then not copied.
-
-        Args:
-            levels: what :meth:`features` gives.
-            source: the picture.
-            flow: source positions in [-1, 1], a backward flow.
-            occlusion: 1 where what is warped may be kept, 0 where it must be painted.
-            train: whether the norms use the batch's statistics.
-        """
+    def painted(self, source: Encoded, motion: Motion, *, train: bool) -> Generated:
+        """Pictures; one source may serve a batch of motions, and is then not copied."""
+        levels, flow, occlusion = source.levels, motion.flow, motion.occlusion
 
         def warped(level: Float[Array, "s h w c"]) -> tuple[Float[Array, "b h w c"], Float[Array, "b h w 1"]]:
             size = (level.shape[1], level.shape[2])
@@ -119,7 +122,7 @@ class WarpingGenerator(nn.Module):
             x = run_block(block, x, train, self.remat)
         x = blended(levels[0], x) if self.params.skips else x
         x = nn.sigmoid(wide(self.final(x)))
-        deformed, keep = warped(source)
+        deformed, keep = warped(source.picture)
         if self.params.skips or self.params.blend:
             x = keep * deformed + (1 - keep) * x
-        return Painted(x, deformed)
+        return Generated(x, deformed, motion)

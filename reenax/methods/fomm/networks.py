@@ -16,10 +16,11 @@ from jaxtyping import Array, Float
 from reenax.core.precision import wide
 from reenax.geometry.grids import apply_2x2, coordinate_grid, inverse_2x2, matmul_2x2
 from reenax.geometry.heatmaps import expectation, expected_points, gaussian_heatmap, spatial_softmax
-from reenax.geometry.sampling import antialias_downsample, warp
+from reenax.geometry.sampling import antialias_downsample
 from reenax.nn.blocks import Hourglass, run_block
 from reenax.nn.conv import Conv
-from reenax.nn.warping_generator import WarpingGenerator, WarpingParams
+from reenax.nn.motion_blend import Motion, MotionBlend, MotionParams
+from reenax.nn.warping_generator import Encoded, Generated, WarpingGenerator, WarpingParams
 
 KEYPOINT_VARIANCE = 0.01  # of every heatmap that is drawn around a keypoint, in units of [-1, 1] squared
 
@@ -58,17 +59,6 @@ class DetectorParams:
 
 
 @dataclasses.dataclass(frozen=True)
-class MotionParams:
-    """Sizes of the dense motion network, as in :class:`DetectorParams`."""
-
-    block_expansion: int = 64
-    num_blocks: int = 5
-    max_features: int = 1024
-    scale_factor: float = 0.25
-    kernel_size: int = 7
-
-
-@dataclasses.dataclass(frozen=True)
 class GeneratorParams(WarpingParams):
     """Sizes of the generator.
 
@@ -77,7 +67,7 @@ class GeneratorParams(WarpingParams):
         others: see the parent.
     """
 
-    dense_motion: MotionParams = MotionParams()
+    dense_motion: MotionParams = dataclasses.field(default_factory=MotionParams)
 
 
 class KeypointDetector(nn.Module):
@@ -126,22 +116,6 @@ def _identity(key: Array, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32
     return jnp.tile(jnp.asarray([1, 0, 0, 1], dtype), shape[0] // 4)
 
 
-class Motion(NamedTuple):
-    """Where each pixel of the driving frame comes from in the source.
-
-    Attributes:
-        flow: source positions in [-1, 1], a backward flow.
-        occlusion: 1 where the warped source may be kept, 0 where it must be painted.
-        mask: weight of the background and of every keypoint's motion.
-        sparse_deformed: the small source warped by the background's and every keypoint's motion.
-    """
-
-    flow: Float[Array, "b i j 2"]
-    occlusion: Float[Array, "b i j 1"]
-    mask: Float[Array, "b i j m"]
-    sparse_deformed: Float[Array, "b m i j 3"]
-
-
 def sparse_motion(
     source: Keypoints, driving: Keypoints, size: tuple[int, int]
 ) -> Float[Array, "b m {size[0]} {size[1]} 2"]:
@@ -164,70 +138,16 @@ def heatmap_difference(
     return jnp.pad(difference, ((0, 0), (0, 0), (0, 0), (1, 0)))
 
 
-class DenseMotion(nn.Module):
-    """Blends the motions of background and keypoints into one flow, and finds what is occluded (section 3.2).
+class DenseMotion(MotionBlend):
+    """Blends the motions of background and keypoints into one flow (section 3.2). Attributes as in the parent."""
 
-    Attributes:
-        params: sizes.
-        align_corners: the convention of the warps.
-        folded, dtype, remat: see the module.
-    """
-
-    params: MotionParams = MotionParams()
-    align_corners: bool = True
-    folded: bool = False
-    dtype: DTypeLike | None = None
-    remat: bool = False
-
-    @nn.compact
     def __call__(
         self, small: Float[Array, "s i j 3"], kp_source: Keypoints, kp_driving: Keypoints, *, train: bool
     ) -> Motion:
         """``small`` and ``kp_source`` may be of one source for a batch of driving frames."""
-        p, size = self.params, (small.shape[1], small.shape[2])
+        size = (small.shape[1], small.shape[2])
         motions = sparse_motion(kp_source, kp_driving, size)
-        batch, count = motions.shape[:2]
-        rows = motions.reshape(batch, count * size[0], size[1], 2)
-        deformed = warp(small, rows, self.align_corners).reshape(batch, count, *size, 3)
-        heat = heatmap_difference(kp_source, kp_driving, size)
-        # per motion first the heatmap, then the colours: the channel order of the published kernels
-        parts = jnp.concatenate([heat[..., None], deformed.transpose(0, 2, 3, 1, 4)], axis=-1)
-        hourglass = Hourglass(
-            p.block_expansion, p.num_blocks, p.max_features, folded=self.folded, dtype=self.dtype, name="hourglass"
-        )
-        features = run_block(hourglass, parts.reshape(batch, *size, 4 * count), train, self.remat)
-        mask = nn.softmax(wide(Conv(count, p.kernel_size, dtype=self.dtype, name="mask")(features)))
-        occlusion = nn.sigmoid(wide(Conv(1, p.kernel_size, dtype=self.dtype, name="occlusion")(features)))
-        flow = (mask.transpose(0, 3, 1, 2)[..., None] * motions).sum(axis=1)
-        return Motion(flow, occlusion, mask, deformed)
-
-
-class Encoded(NamedTuple):
-    """A source made ready to be animated any number of times.
-
-    Attributes:
-        picture: the source in [0, 1].
-        small: the source at the dense motion network's size.
-        features: of the encoder.
-    """
-
-    picture: Float[Array, "s h w 3"]
-    small: Float[Array, "s i j 3"]
-    features: tuple[Float[Array, "s _ _ _"], ...]
-
-
-class Generated(NamedTuple):
-    """What the generator makes.
-
-    Attributes:
-        prediction: the driving frame with the source's looks, in [0, 1].
-        deformed: the source warped and nothing painted.
-        motion: how it was warped.
-    """
-
-    prediction: Float[Array, "b h w 3"]
-    deformed: Float[Array, "b h w 3"]
-    motion: Motion
+        return self.blend(small, motions, heatmap_difference(kp_source, kp_driving, size), train=train)
 
 
 class Generator(WarpingGenerator):
@@ -249,11 +169,9 @@ class Generator(WarpingGenerator):
 
     def encode(self, source: Float[Array, "s h w 3"], *, train: bool) -> Encoded:
         """The part that depends on the source alone."""
-        small = antialias_downsample(source, self.params.dense_motion.scale_factor)
-        return Encoded(source, small, self.features(source, train=train))
+        return self.encoded(source, self.params.dense_motion.scale_factor, train=train)
 
     def decode(self, encoded: Encoded, kp_source: Keypoints, kp_driving: Keypoints, *, train: bool) -> Generated:
         """The part that depends on the driving frame; one encoded source may serve a batch of driving frames."""
         motion = self.dense_motion_network(encoded.small, kp_source, kp_driving, train=train)
-        painted = self.paint(encoded.features, encoded.picture, motion.flow, motion.occlusion, train=train)
-        return Generated(painted.prediction, painted.deformed, motion)
+        return self.painted(encoded, motion, train=train)

@@ -5,43 +5,30 @@ flows, masks and pictures are float32 at least.
 """
 
 import dataclasses
-from typing import NamedTuple
 
 import jax.numpy as jnp
-from flax import linen as nn
-from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from reenax.core.precision import wide
 from reenax.geometry.grids import apply_2x2, coordinate_grid
 from reenax.geometry.heatmaps import covariance_heatmap, gaussian_heatmap
-from reenax.geometry.sampling import antialias_downsample, warp
 from reenax.methods.mraa.networks import Regions
 from reenax.methods.mraa.principal_axes import relative_motion
-from reenax.nn.blocks import Hourglass, run_block
-from reenax.nn.conv import Conv
-from reenax.nn.warping_generator import WarpingGenerator, WarpingParams
+from reenax.nn.motion_blend import Motion, MotionBlend, MotionParams
+from reenax.nn.warping_generator import Encoded, Generated, WarpingGenerator, WarpingParams
 
 VARIANCE = 0.01  # of the heatmaps where they do not take the regions' covariances
 
 
 @dataclasses.dataclass(frozen=True)
-class FlowParams:
+class FlowParams(MotionParams):
     """Sizes of the pixelwise flow predictor.
 
     Attributes:
-        block_expansion, num_blocks, max_features: of the hourglass.
-        scale_factor: size of the picture that it sees, as a share of the input's.
         use_covar_heatmap: heatmaps have the regions' covariances; else they are round.
-        kernel_size: of the heads; 7 as published, 3 is faster in small models.
+        others: see the parent.
     """
 
-    block_expansion: int = 64
-    num_blocks: int = 5
-    max_features: int = 1024
-    scale_factor: float = 0.25
     use_covar_heatmap: bool = True
-    kernel_size: int = 7
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,20 +37,6 @@ class GeneratorParams(WarpingParams):
 
     skips: bool = True
     pixelwise_flow_predictor: FlowParams = FlowParams()
-
-
-class Motion(NamedTuple):
-    """Where each pixel of the driving frame comes from in the source.
-
-    Attributes:
-        flow: source positions in [-1, 1], a backward flow.
-        occlusion: 1 where the warped source may be kept, 0 where it must be painted.
-        mask: weight of the motion of the background and of every region.
-    """
-
-    flow: Float[Array, "b i j 2"]
-    occlusion: Float[Array, "b i j 1"]
-    mask: Float[Array, "b i j m"]
 
 
 def sparse_motion(
@@ -110,25 +83,18 @@ def heatmap_difference(
     return jnp.pad(drawn(driving) - drawn(source), ((0, 0), (0, 0), (0, 0), (1, 0)))
 
 
-class PixelwiseFlowPredictor(nn.Module):
+class PixelwiseFlowPredictor(MotionBlend):
     """Blends the motions of background and regions into one flow, and finds what is occluded.
 
     Attributes:
-        params: sizes.
         revert_axis_swap: see :func:`sparse_motion`.
-        align_corners: the convention of the warps.
-        folded, dtype: see the module.
-        remat: activations are computed again in the backward pass.
+        others: as in the parent.
     """
 
     params: FlowParams = FlowParams()
-    revert_axis_swap: bool = True
     align_corners: bool = False
-    folded: bool = False
-    dtype: DTypeLike | None = None
-    remat: bool = False
+    revert_axis_swap: bool = True
 
-    @nn.compact
     def __call__(
         self,
         small: Float[Array, "s i j 3"],
@@ -139,52 +105,12 @@ class PixelwiseFlowPredictor(nn.Module):
         train: bool,
     ) -> Motion:
         """``small`` and ``source`` may be of one source for a batch of driving frames."""
-        p, size = self.params, (small.shape[1], small.shape[2])
+        size = (small.shape[1], small.shape[2])
         motions = sparse_motion(source, driving, background, size, revert_axis_swap=self.revert_axis_swap)
         self.sow("intermediates", "sparse_motions", motions)
-        batch, count = motions.shape[:2]
-        rows = motions.reshape(batch, count * size[0], size[1], 2)
-        deformed = warp(small, rows, self.align_corners).reshape(batch, count, *size, 3)
-        heat = heatmap_difference(source, driving, size, use_covar_heatmap=p.use_covar_heatmap)
+        heat = heatmap_difference(source, driving, size, use_covar_heatmap=self.params.use_covar_heatmap)
         self.sow("intermediates", "heatmap_difference", heat)
-        # per motion first the heatmap, then the colours: the channel order of the published kernels
-        parts = jnp.concatenate([heat[..., None], deformed.transpose(0, 2, 3, 1, 4)], axis=-1)
-        hourglass = Hourglass(
-            p.block_expansion, p.num_blocks, p.max_features, folded=self.folded, dtype=self.dtype, name="hourglass"
-        )
-        features = run_block(hourglass, parts.reshape(batch, *size, 4 * count), train, self.remat)
-        mask = nn.softmax(wide(Conv(count, p.kernel_size, dtype=self.dtype, name="mask")(features)))
-        occlusion = nn.sigmoid(wide(Conv(1, p.kernel_size, dtype=self.dtype, name="occlusion")(features)))
-        flow = (mask.transpose(0, 3, 1, 2)[..., None] * motions).sum(axis=1)
-        return Motion(flow, occlusion, mask)
-
-
-class Encoded(NamedTuple):
-    """A source made ready to be animated any number of times.
-
-    Attributes:
-        picture: the source in [0, 1].
-        small: the source at the flow predictor's size.
-        levels: features of the encoder, largest first.
-    """
-
-    picture: Float[Array, "s h w 3"]
-    small: Float[Array, "s i j 3"]
-    levels: tuple[Float[Array, "s _ _ _"], ...]
-
-
-class Generated(NamedTuple):
-    """What the generator makes.
-
-    Attributes:
-        prediction: the driving frame with the source's looks, in [0, 1].
-        deformed: the source warped and nothing painted.
-        motion: how it was warped.
-    """
-
-    prediction: Float[Array, "b h w 3"]
-    deformed: Float[Array, "b h w 3"]
-    motion: Motion
+        return self.blend(small, motions, heat, train=train)
 
 
 class Generator(WarpingGenerator):
@@ -203,11 +129,11 @@ class Generator(WarpingGenerator):
         super().setup()
         self.pixelwise_flow_predictor = PixelwiseFlowPredictor(
             self.params.pixelwise_flow_predictor,
-            self.revert_axis_swap,
             self.align_corners,
-            folded=self.folded,
-            dtype=self.dtype,
-            remat=self.remat,
+            self.folded,
+            self.dtype,
+            self.remat,
+            self.revert_axis_swap,
         )
 
     def __call__(
@@ -225,8 +151,7 @@ class Generator(WarpingGenerator):
 
     def encode(self, source: Float[Array, "s h w 3"], *, train: bool) -> Encoded:
         """The part that depends on the source alone."""
-        scale = self.params.pixelwise_flow_predictor.scale_factor
-        return Encoded(source, antialias_downsample(source, scale), self.features(source, train=train))
+        return self.encoded(source, self.params.pixelwise_flow_predictor.scale_factor, train=train)
 
     def decode(
         self,
@@ -239,5 +164,4 @@ class Generator(WarpingGenerator):
     ) -> Generated:
         """The part that depends on the driving frame; one encoded source may serve a batch of driving frames."""
         motion = self.pixelwise_flow_predictor(encoded.small, source_regions, driving_regions, background, train=train)
-        made = self.paint(encoded.levels, encoded.picture, motion.flow, motion.occlusion, train=train)
-        return Generated(made.prediction, made.deformed, motion)
+        return self.painted(encoded, motion, train=train)
