@@ -9,7 +9,7 @@ import pytest
 from flax import linen as nn
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from reenax.nn.conv import Conv, SpectralConv
+from reenax.nn.conv import Conv, SpectralConv, conv
 from reenax.nn.norm import BatchNorm, InstanceNorm
 
 
@@ -62,6 +62,18 @@ def test_convolution_of_volumes_is_that_of_xla_with_its_gradients(side: int, pad
         ours = moved(lambda x, k: run(module, {"params": {"kernel": k}}, x))
         theirs = moved(lambda x, k: by_xla(x, k, padding))
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-9), ours, theirs)
+
+
+@pytest.mark.parametrize(("platform", "axes"), [("cpu", 2), ("cuda", 3), ("tpu", 3)])
+def test_volumes_are_convolved_as_suits_the_device(platform: str, axes: int) -> None:
+    x = jax.ShapeDtypeStruct((1, 4, 4, 4, 2), jnp.float32)
+    kernel = jax.ShapeDtypeStruct((3, 3, 3, 2, 2), jnp.float32)
+    lowered = jax.jit(lambda x, k: conv(x, k, None, padding=1)).trace(x, kernel).lower(lowering_platforms=(platform,))
+    text = lowered.as_text()
+    assert text.count("stablehlo.convolution") == (3 if axes == 2 else 1)
+    assert (
+        f"window_strides = array<i64: {', '.join('1' * axes)}>" in text or f"stride = [{', '.join('1' * axes)}]" in text
+    )
 
 
 def test_batch_norm_of_volumes_is_that_of_all_their_voxels(x: jax.Array) -> None:
