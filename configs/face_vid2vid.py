@@ -4,7 +4,8 @@
         --config.frozen.vgg19=VGG19 --config.frozen.hopenet=HOPENET
 
 VGG19 and HOPENET are the folders that ``reenax import vgg19 vgg19-dcbb9e9d.pth --out VGG19`` and
-``reenax import hopenet hopenet_robust_alpha1.pkl --out HOPENET`` make.
+``reenax import hopenet hopenet_robust_alpha1.pkl --out HOPENET`` make. The paper's form also needs
+``--config.frozen.vggface=VGGFACE``, of ``reenax import vggface vgg_face_dag.pth --out VGGFACE``.
 
 - vox256 and vox256_spade: the published implementation, whose checkpoints they read; the second paints by SPADE.
 - paper256: the paper's third version, with all of its differences.
@@ -113,8 +114,14 @@ def _published() -> Config:
 
 
 def paper256() -> Config:
-    """The paper's form: 20 keypoints, flows that turn with the head, several discriminators."""
-    return _published()
+    """The paper's form: 20 keypoints, flows that turn with the head, several discriminators, features of faces."""
+    config = _published()
+    weights = (0.3125, 0.625, 1.25, 2.5, 10.0)  # 10 times 1/32 to 1
+    config.model.losses.scales = (1.0, 0.5, 0.25)
+    config.model.losses.perceptual = weights
+    config.model.losses.face = weights
+    config.frozen.vggface = ""
+    return config
 
 
 def vox256() -> Config:
@@ -140,7 +147,7 @@ def vox256_spade() -> Config:
 
 def vox512() -> Config:
     """The paper's form on 512x512 pixels; keypoints are still found at 64x64."""
-    config = _published()
+    config = paper256()
     config.model.kp_detector.scale_factor = 0.125
     config.data.size = 512
     config.dtype = "bfloat16"

@@ -83,7 +83,8 @@ def add_import(commands: Any) -> None:
     )
     parser.add_argument(
         "kind",
-        help="a method's name; a frozen network: vgg16, vgg19, vggface, hopenet; or a face model: bfm2009, bfm2017, flame, ict",
+        help="a method's name; a frozen network: vgg16, vgg19, vggface, hopenet; or a face model: bfm2009, bfm2017, "
+        "flame, ict",
     )
     parser.add_argument(
         "file", type=Path, help="the file (for some face models a folder); nothing in it is ever executed"

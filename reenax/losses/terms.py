@@ -4,6 +4,7 @@ A method's own weights inherit from :class:`PictureWeights`, so that all have th
 """
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -117,3 +118,8 @@ def landmark_terms(
     pairs = ((source, batch[f"source_{label}"]), (driving, batch[f"driving_{label}"]))
     away = [jnp.mean(jnp.abs(points[:, : chosen.size] - known[:, chosen])) for points, known in pairs]
     return {"landmarks": weights.landmarks * jnp.mean(jnp.stack(away))}
+
+
+def total(terms: Mapping[str, Float[Array, ""]]) -> Float[Array, ""]:
+    """The sum of weighted terms."""
+    return jnp.sum(jnp.stack(list(terms.values())))

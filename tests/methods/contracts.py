@@ -49,6 +49,21 @@ def fresh_variables(method: Any, batch: Mapping[str, jax.Array]) -> Any:
         return jax.jit(method.init)(jax.random.key(0), as_floats(batch))
 
 
+def drawn(shapes: Any) -> Any:
+    """Variables of these shapes, drawn on the host, where nothing is compiled; biases are not left at zero."""
+    random = np.random.default_rng(0)
+
+    def one(path: Any, x: jax.ShapeDtypeStruct) -> jax.Array:
+        if path[-1].key in ("scale", "var"):
+            return jnp.ones(x.shape)
+        if x.ndim == 1:
+            kind = {"bias": 0.1, "u": x.shape[0] ** -0.5, "v": x.shape[0] ** -0.5}.get(path[-1].key, 0.0)
+            return jnp.asarray(kind * random.normal(size=x.shape), jnp.float32)
+        return jnp.asarray(random.normal(size=x.shape) / np.sqrt(3 * np.prod(x.shape[:-1])), jnp.float32)
+
+    return jax.tree_util.tree_map_with_path(one, shapes)
+
+
 def start(method: Any, optim: Optimisers, batch: Batch | None = None) -> Started:
     batch, players = batch or make_batch(), method.players(optim)
     # handed over as an argument: draws that nobody looks at are not compiled

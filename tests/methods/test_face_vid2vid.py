@@ -27,6 +27,7 @@ from tests.methods.contracts import (
     check_overfits,
     check_preview_and_reenactment,
     check_refusals,
+    drawn,
     make_batch,
     moved,
     start,
@@ -86,18 +87,7 @@ class Drawn(FaceVid2Vid):
     """Its variables are drawn on the host: compiling the method's own draws takes longer than most tests here."""
 
     def init(self, rng: Any, batch: Any) -> Any:
-        shapes: Any = jax.eval_shape(super().init, rng, batch)
-        random = np.random.default_rng(0)
-
-        def one(path: Any, x: jax.ShapeDtypeStruct) -> jax.Array:
-            if path[-1].key in ("scale", "var"):
-                return jnp.ones(x.shape)
-            if x.ndim == 1:
-                kind = {"bias": 0.1, "u": x.shape[0] ** -0.5, "v": x.shape[0] ** -0.5}.get(path[-1].key, 0.0)
-                return jnp.asarray(kind * random.normal(size=x.shape), jnp.float32)
-            return jnp.asarray(random.normal(size=x.shape) / np.sqrt(3 * np.prod(x.shape[:-1])), jnp.float32)
-
-        return jax.tree_util.tree_map_with_path(one, shapes)
+        return drawn(jax.eval_shape(super().init, rng, batch))
 
 
 def method_of(values: dict[str, Any], **changes: Any) -> FaceVid2Vid:
@@ -129,7 +119,8 @@ def test_every_config_builds(name):
     with_gan = method.losses.generator_gan > 0
     optim = {n: optax.sgd(0.1) for n in config.optim}
     assert [p.name for p in method.players(optim)] == (["generator", "discriminator"] if with_gan else ["generator"])
-    assert set(config.frozen) == {"vgg19", "hopenet"}  # keys to name the weights, whether or not the losses need them
+    wanted = {"vgg19", "hopenet", "vggface"} if name in ("paper256", "vox512") else {"vgg19", "hopenet"}
+    assert set(config.frozen) == wanted  # keys to name the weights, whether or not the losses need them
     assert set(method.frozen) == (set(config.frozen) if name.endswith(("256", "512", "spade")) else set())
     if name.startswith("vox256"):
         assert counts == {
@@ -218,16 +209,16 @@ def test_bfloat16_keeps_float32_state(small):
 
 
 def test_pretrained_networks_are_asked_for(small):
-    weights = {**SMALL["losses"], "perceptual": (10.0,) * 5, "headpose": 20.0}
+    weights = {**SMALL["losses"], "perceptual": (10.0,) * 5, "face": (1.0,) * 5, "headpose": 20.0}
     method = method_of({**SMALL, "losses": weights})
-    assert {n: f.kind for n, f in method.frozen.items()} == {"vgg19": "vgg19", "hopenet": "hopenet"}
+    assert {n: f.kind for n, f in method.frozen.items()} == {n: n for n in ("vgg19", "vggface", "hopenet")}
     players, batch = method.players(optimisers(optax.sgd(1.0))), make_batch()
     shapes = {n: jax.eval_shape(f.init, jax.random.key(0)) for n, f in method.frozen.items()}
     state = jax.eval_shape(lambda b: create_state(method, players, 0, b), batch)
     _, metrics = jax.eval_shape(
         lambda s, b, f: train_step(method, players, s, b, ("generator",), f), state, batch, shapes
     )
-    assert {"generator/perceptual", "generator/headpose"} <= set(metrics)
+    assert {"generator/perceptual", "generator/face", "generator/headpose"} <= set(metrics)
     assert not small.method.frozen
 
 
@@ -248,7 +239,7 @@ def test_preview_and_reenactment(small, adversarial):
 
 def test_refusals(adversarial):
     check_refusals(adversarial, optimisers(optax.sgd(0.1)))
-    with pytest.raises(ValueError, match=r"losses\.gan must be one of hinge, ls"):
+    with pytest.raises(UserError, match=r"losses\.gan must be one of ls, hinge"):
         method_of({**SMALL, "losses": {"gan": "wgan"}})
 
 

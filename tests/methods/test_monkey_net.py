@@ -50,17 +50,7 @@ class Drawn(MonkeyNet):
     """Its variables are drawn on the host: compiling the method's own draws takes longer than most tests here."""
 
     def init(self, rng: Any, batch: Any) -> Any:
-        shapes: Any = jax.eval_shape(super().init, rng, batch)
-        random = np.random.default_rng(0)
-
-        def one(path: Any, x: jax.ShapeDtypeStruct) -> jax.Array:
-            if path[-1].key in ("scale", "var"):
-                return jnp.ones(x.shape)
-            if x.ndim == 1:
-                return jnp.asarray(0.1 * random.normal(size=x.shape) * (path[-1].key == "bias"), jnp.float32)
-            return jnp.asarray(random.normal(size=x.shape) / np.sqrt(3 * np.prod(x.shape[:-1])), jnp.float32)
-
-        return jax.tree_util.tree_map_with_path(one, shapes)
+        return contracts.drawn(jax.eval_shape(super().init, rng, batch))
 
 
 def method_of(values: dict[str, Any], **changes: Any) -> MonkeyNet:

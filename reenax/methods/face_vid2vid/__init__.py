@@ -18,8 +18,8 @@ The defaults are the paper's third version. The published checkpoints come from 
 are switches here and together in the config ``vox256``: 15 keypoints, smaller kernels at the end of the keypoint
 detector, one more convolution in the motion network, flows that do not turn with the head (``rotate_flow``), warps by
 ``align_corners=False``, one discriminator, 3.14 for pi. What neither has: see ``LossParams`` (labels of synthetic
-heads, losses without pretrained networks) and ``GeneratorParams.blend``. Left out: the paper's perceptual term of a
-network trained on faces, and the keypoint Jacobians of its first version.
+heads, losses without pretrained networks) and ``GeneratorParams.blend``. Left out: the keypoint Jacobians of the
+paper's first version.
 
     reenax train --config configs/face_vid2vid.py:vox256 --data DATA --run RUN --config.frozen.vgg19=VGG19 \
         --config.frozen.hopenet=HOPENET
@@ -98,10 +98,12 @@ class FaceVid2Vid(Method):
 
     @property
     def frozen(self) -> Mapping[str, FrozenNetwork]:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """VGG-19 where the perceptual loss has a weight, Hopenet where that of the head's pose has."""
+        """VGG-19 and VGG-Face where the perceptual losses have a weight, Hopenet where that of the head's pose has."""
         wanted = {}
         if any(self.losses.perceptual):
             wanted["vgg19"] = frozen_vgg()
+        if any(self.losses.face):
+            wanted["vggface"] = frozen_vgg("vggface")
         if self.losses.headpose:
             wanted["hopenet"] = frozen_hopenet()
         return wanted

@@ -13,18 +13,11 @@ from reenax.core.pictures import to_unit
 from reenax.core.precision import wide
 from reenax.core.rng import stream
 from reenax.core.types import Batch, LossOut, Player, Variables
-from reenax.core.updates import Gradient, jointly
 from reenax.geometry.tps import TPS, TransformParams, random_tps, transform_image, transform_points
-from reenax.losses.adversarial import (
-    feature_matching_loss,
-    hinge_discriminator_loss,
-    hinge_generator_loss,
-    lsgan_discriminator_loss,
-    lsgan_generator_loss,
-)
 from reenax.losses.equivariance import equivariance_value_loss
-from reenax.losses.perceptual import image_pyramid
-from reenax.losses.terms import PictureWeights, landmark_terms, picture_terms
+from reenax.losses.patch_game import PatchGame, PatchWeights, shared_with_discriminator
+from reenax.losses.perceptual import perceptual_loss
+from reenax.losses.terms import PictureWeights, landmark_terms, picture_terms, total
 from reenax.methods.face_vid2vid.keypoints import (
     CanonicalDetector,
     HeadPose,
@@ -37,29 +30,25 @@ from reenax.methods.face_vid2vid.keypoints import (
 from reenax.methods.face_vid2vid.labels import LabelParams, labelled_pose
 from reenax.methods.face_vid2vid.networks import Generated, Generator
 from reenax.nn.hopenet import Hopenet
-from reenax.nn.patch_discriminator import Judged, PyramidDiscriminator
+from reenax.nn.patch_discriminator import PyramidDiscriminator
+from reenax.nn.vgg import FIRST_OF_STAGE, vgg_features
 
 MOVED_TOGETHER = ("generator", "kp_detector", "he_estimator")  # by one backward pass, each with its own optimiser
-GAN_LOSSES = {
-    "hinge": (hinge_generator_loss, hinge_discriminator_loss),
-    "ls": (lsgan_generator_loss, lsgan_discriminator_loss),
-}
 MEAN_DEPTH, LEAST_DISTANCE = 0.33, 0.1  # of the keypoint prior; the distance is a squared one
 
 
 @dataclasses.dataclass(frozen=True)
-class LossParams(PictureWeights):
+class LossParams(PictureWeights, PatchWeights):
     """Weights of the losses; a weight of 0 leaves the term out. The defaults are the paper's.
 
     Attributes:
-        generator_gan: with 0 neither this term nor feature matching is computed, and no discriminator trained.
-        discriminator_gan: of the discriminator's own loss.
-        gan: "hinge" or "ls", least squares.
-        feature_matching: one weight per discriminator block.
         equivariance_value: of the driving keypoints' (x, y) against a random warp.
         keypoint: of the prior that keeps keypoints apart and their mean depth at 0.33.
         headpose: of the angles, in degrees, against those that Hopenet reads; 0: no Hopenet is needed.
         expression: of the prior that keeps expressions small.
+        face: one weight per layer (relu1_1 .. relu5_1) of VGG-Face, which compares the prediction as it is with the
+            driving frame; all 0 or none: no VGG-Face is needed. Its features are those of pictures in 0..255, and
+            their differences are divided by 255. Not in the published implementation.
         pose: of the angles of both frames, in degrees, against labels. Not published: for synthetic heads, instead of
             ``headpose``.
         translation: of both frames' translation (x, y) against labels. Not published. Which part of a position is the
@@ -67,24 +56,18 @@ class LossParams(PictureWeights):
         label: what the labels mean.
         landmarks: here of the keypoints' (x, y) and each frame's own landmarks: the canonical keypoints come from the
             source, so that the shape of the driver leaks into nothing.
-        others: see the parent.
+        others: see the parents.
     """
 
-    generator_gan: float = 1.0
-    discriminator_gan: float = 1.0
     gan: str = "hinge"
-    feature_matching: tuple[float, ...] = (10.0, 10.0, 10.0, 10.0)
     equivariance_value: float = 20.0
     keypoint: float = 10.0
     headpose: float = 20.0
     expression: float = 5.0
+    face: tuple[float, ...] = ()
     pose: float = 0.0
     translation: float = 0.0
     label: LabelParams = dataclasses.field(default_factory=LabelParams)
-
-    def __post_init__(self) -> None:
-        if self.gan not in GAN_LOSSES:
-            raise ValueError(f"losses.gan must be one of {', '.join(GAN_LOSSES)}, got {self.gan!r}")
 
 
 class Forward(NamedTuple):
@@ -156,8 +139,9 @@ class Game:
     remat: bool
 
     @property
-    def adversarial(self) -> bool:
-        return self.losses.generator_gan > 0
+    def patches(self) -> PatchGame:
+        """The discriminators' side."""
+        return PatchGame(self.discriminator, self.losses)
 
     def forward(
         self, variables: Variables, source: Float[Array, "b h w 3"], driving: Float[Array, "b h w 3"], tps: TPS
@@ -222,36 +206,6 @@ class Game:
         terms |= landmark_terms(w, *points, batch, "landmarks")
         return terms
 
-    def judge(
-        self,
-        variables: Variables,
-        prediction: Float[Array, "b h w 3"],
-        driving: Float[Array, "b h w 3"],
-        keypoints: Float[Array, "b k 2"],
-    ) -> tuple[list[Judged], list[Judged], dict[str, Any]]:
-        """Verdicts on the made and on the real picture, in this order, and the moved spectral vectors."""
-        current, verdicts = variables["discriminator"], []
-        for picture in (prediction, driving):
-            pyramid = image_pyramid(picture, self.discriminator.params.scales)
-            verdict, moved = self.discriminator.apply(current, pyramid, keypoints, train=True, mutable=["spectral"])
-            current = {**current, **moved}
-            verdicts.append(verdict)
-        return verdicts[0], verdicts[1], {k: v for k, v in current.items() if k != "params"}
-
-    def adversarial_terms(
-        self, variables: Variables, forward: Forward, driving: Float[Array, "b h w 3"]
-    ) -> tuple[dict[str, Float[Array, ""]], dict[str, Any]]:
-        """The weighted terms by which the generator pleases the discriminator."""
-        keypoints = jax.lax.stop_gradient(forward.kp_driving.value[..., :2])
-        fake, real, moved = self.judge(variables, wide(forward.generated.prediction), driving, keypoints)
-        loss = GAN_LOSSES[self.losses.gan][0]
-        terms = {"gen_gan": self.losses.generator_gan * loss([v.score for v in fake])}
-        if any(self.losses.feature_matching):
-            terms["feature_matching"] = feature_matching_loss(
-                [v.features for v in real], [v.features for v in fake], self.losses.feature_matching
-            )
-        return terms, moved
-
     def generator_loss(
         self, variables: Variables, batch: Batch, rng: Key[Array, ""], *, step: Int[Array, ""], shared: PyTree
     ) -> LossOut:
@@ -272,27 +226,18 @@ class Game:
         forward = self.forward(variables, source, driving, tps)
         made, layout = forward.generated, {"dtype": self.dtype, "remat": self.remat}
         terms = picture_terms(self.losses, variables, made.prediction, made.deformed, driving, batch=batch, **layout)
-        mutated = dict(forward.mutated)
-        if self.adversarial:
-            adversarial, moved = self.adversarial_terms(variables, forward, driving)
-            terms |= adversarial
-            mutated["discriminator"] = moved
+        prediction, keypoints = wide(made.prediction), forward.kp_driving.value[..., :2]
+        if any(self.losses.face):
+            features = vgg_features(variables["vggface"], arch="vggface", dtype=self.dtype)
+            layers: dict[str, float] = dict(zip(FIRST_OF_STAGE, self.losses.face, strict=True))
+            terms["face"] = perceptual_loss(features, prediction, driving, layers) / 255
+        adversarial, moved = self.patches.generator_terms(variables, prediction, driving, keypoints)
+        terms |= adversarial
         terms |= self.keypoint_terms(variables, forward, driving, tps)
         if batch is not None:
             terms |= self.labelled_terms(forward, batch)
-        shared = {"prediction": wide(made.prediction), "keypoints": forward.kp_driving.value[..., :2]}
-        shared = jax.lax.stop_gradient(shared)
-        return LossOut(jnp.sum(jnp.stack(list(terms.values()))), terms, mutated, shared), forward
-
-    def discriminator_loss(
-        self, variables: Variables, batch: Batch, rng: Key[Array, ""], *, step: Int[Array, ""], shared: PyTree
-    ) -> LossOut:
-        """The discriminator's loss on the prediction and keypoints from before the generator's move."""
-        driving = to_unit(batch["driving"])
-        fake, real, moved = self.judge(variables, shared["prediction"], driving, shared["keypoints"])
-        loss = GAN_LOSSES[self.losses.gan][1]([v.score for v in real], [v.score for v in fake])
-        loss = self.losses.discriminator_gan * loss
-        return LossOut(loss, {"disc_gan": loss}, {"discriminator": moved})
+        shared = shared_with_discriminator(prediction, keypoints)
+        return LossOut(total(terms), terms, {**forward.mutated, **moved}, shared), forward
 
     def players(self, optim: Mapping[str, optax.GradientTransformation], accumulate: int) -> tuple[Player, ...]:
         """Generator, detector and estimator by one backward pass, then the discriminator.
@@ -300,12 +245,4 @@ class Game:
         Raises:
             UserError: an optimiser is missing.
         """
-        tx = jointly(optim, MOVED_TOGETHER, "face_vid2vid")
-        # The discriminator's spectral vectors also move when it judges for the generator.
-        persists = (*MOVED_TOGETHER, "discriminator") if self.adversarial else MOVED_TOGETHER
-        update = Gradient(self.generator_loss, tx, accumulate)
-        generator = Player("generator", MOVED_TOGETHER, update, persists=persists)
-        if not self.adversarial:
-            return (generator,)
-        tx = jointly(optim, ("discriminator",), "face_vid2vid")
-        return generator, Player("discriminator", ("discriminator",), Gradient(self.discriminator_loss, tx, accumulate))
+        return self.patches.players(self.generator_loss, MOVED_TOGETHER, optim, accumulate, "face_vid2vid")

@@ -4,8 +4,6 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, Key, PyTree
 
@@ -13,33 +11,26 @@ from reenax.core.pictures import to_unit
 from reenax.core.precision import wide
 from reenax.core.rng import stream
 from reenax.core.types import Batch, LossOut, Player, Variables
-from reenax.core.updates import Gradient, jointly
 from reenax.geometry.tps import TPS, TransformParams, random_tps, transform_image, transform_jacobian, transform_points
-from reenax.losses.adversarial import feature_matching_loss, lsgan_discriminator_loss, lsgan_generator_loss
 from reenax.losses.equivariance import equivariance_jacobian_loss, equivariance_value_loss
-from reenax.losses.perceptual import image_pyramid
-from reenax.losses.terms import PictureWeights, landmark_terms, picture_terms
+from reenax.losses.patch_game import PatchGame, PatchWeights, shared_with_discriminator
+from reenax.losses.terms import PictureWeights, landmark_terms, picture_terms, total
 from reenax.methods.fomm.networks import Generated, Generator, KeypointDetector, Keypoints
-from reenax.nn.patch_discriminator import Judged, PyramidDiscriminator
+from reenax.nn.patch_discriminator import PyramidDiscriminator
 
 MOVED_TOGETHER = ("generator", "kp_detector")  # by one backward pass, each with its own optimiser
 
 
 @dataclasses.dataclass(frozen=True)
-class LossParams(PictureWeights):
+class LossParams(PictureWeights, PatchWeights):
     """Weights of the losses; a weight of 0 leaves the term out.
 
     Attributes:
-        generator_gan: with 0 neither this term nor feature matching is computed, and no discriminator trained.
-        discriminator_gan: of the discriminator's own loss.
-        feature_matching: one weight per discriminator block.
         equivariance_value, equivariance_jacobian: of the keypoints and of their frames.
-        others: see the parent.
+        others: see the parents.
     """
 
     generator_gan: float = 0.0
-    discriminator_gan: float = 1.0
-    feature_matching: tuple[float, ...] = (10.0, 10.0, 10.0, 10.0)
     equivariance_value: float = 10.0
     equivariance_jacobian: float = 10.0
 
@@ -84,8 +75,9 @@ class Game:
     remat: bool
 
     @property
-    def adversarial(self) -> bool:
-        return self.losses.generator_gan > 0
+    def patches(self) -> PatchGame:
+        """The discriminators' side."""
+        return PatchGame(self.discriminator, self.losses)
 
     def forward(
         self,
@@ -123,35 +115,6 @@ class Game:
             terms["equivariance_jacobian"] = w.equivariance_jacobian * loss
         return terms
 
-    def judge(
-        self,
-        variables: Variables,
-        prediction: Float[Array, "b h w 3"],
-        driving: Float[Array, "b h w 3"],
-        keypoints: Float[Array, "b k 2"],
-    ) -> tuple[list[Judged], list[Judged], dict[str, Any]]:
-        """Verdicts on the made and on the real picture, in this order, and the moved spectral vectors."""
-        current, verdicts = variables["discriminator"], []
-        for picture in (prediction, driving):
-            pyramid = image_pyramid(picture, self.discriminator.params.scales)
-            verdict, moved = self.discriminator.apply(current, pyramid, keypoints, train=True, mutable=["spectral"])
-            current = {**current, **moved}
-            verdicts.append(verdict)
-        return verdicts[0], verdicts[1], {k: v for k, v in current.items() if k != "params"}
-
-    def adversarial_terms(
-        self, variables: Variables, forward: Forward, driving: Float[Array, "b h w 3"]
-    ) -> tuple[dict[str, Float[Array, ""]], dict[str, Any]]:
-        """The weighted terms by which generator and detector please the discriminator."""
-        keypoints = jax.lax.stop_gradient(forward.kp_driving.value)
-        fake, real, moved = self.judge(variables, wide(forward.generated.prediction), driving, keypoints)
-        terms = {"gen_gan": self.losses.generator_gan * lsgan_generator_loss([v.score for v in fake])}
-        if any(self.losses.feature_matching):
-            terms["feature_matching"] = feature_matching_loss(
-                [v.features for v in real], [v.features for v in fake], self.losses.feature_matching
-            )
-        return terms, moved
-
     def generator_loss(
         self, variables: Variables, batch: Batch, rng: Key[Array, ""], *, step: Int[Array, ""], shared: PyTree
     ) -> LossOut:
@@ -172,26 +135,13 @@ class Game:
         forward = self.forward(variables, source, driving, tps)
         made, layout = forward.generated, {"dtype": self.dtype, "remat": self.remat}
         terms = picture_terms(self.losses, variables, made.prediction, made.deformed, driving, batch=batch, **layout)
-        mutated = dict(forward.mutated)
-        if self.adversarial:
-            adversarial, moved = self.adversarial_terms(variables, forward, driving)
-            terms |= adversarial
-            mutated["discriminator"] = moved
+        prediction, keypoints = wide(made.prediction), forward.kp_driving.value
+        adversarial, moved = self.patches.generator_terms(variables, prediction, driving, keypoints)
+        terms |= adversarial
         terms |= self.equivariance_terms(forward, tps)
         terms |= landmark_terms(self.losses, forward.kp_source.value, forward.kp_driving.value, batch)
-        shared = {"prediction": wide(forward.generated.prediction), "keypoints": forward.kp_driving.value}
-        shared = jax.lax.stop_gradient(shared)
-        return LossOut(jnp.sum(jnp.stack(list(terms.values()))), terms, mutated, shared), forward
-
-    def discriminator_loss(
-        self, variables: Variables, batch: Batch, rng: Key[Array, ""], *, step: Int[Array, ""], shared: PyTree
-    ) -> LossOut:
-        """The discriminator's loss on the prediction and keypoints from before the generator's move."""
-        driving = to_unit(batch["driving"])
-        fake, real, moved = self.judge(variables, shared["prediction"], driving, shared["keypoints"])
-        loss = lsgan_discriminator_loss([v.score for v in real], [v.score for v in fake])
-        loss = self.losses.discriminator_gan * loss
-        return LossOut(loss, {"disc_gan": loss}, {"discriminator": moved})
+        shared = shared_with_discriminator(prediction, keypoints)
+        return LossOut(total(terms), terms, {**forward.mutated, **moved}, shared), forward
 
     def players(self, optim: Mapping[str, optax.GradientTransformation], accumulate: int) -> tuple[Player, ...]:
         """Generator and detector by one backward pass, then the discriminator.
@@ -199,14 +149,4 @@ class Game:
         Raises:
             UserError: an optimiser is missing.
         """
-        tx = jointly(optim, MOVED_TOGETHER, "fomm")
-        wanted = (*MOVED_TOGETHER, "discriminator") if self.adversarial else MOVED_TOGETHER
-        # The discriminator's spectral vectors also move when it judges for the generator.
-        persists = wanted
-        generator = Player(
-            "generator", MOVED_TOGETHER, Gradient(self.generator_loss, tx, accumulate), persists=persists
-        )
-        if not self.adversarial:
-            return (generator,)
-        tx = jointly(optim, ("discriminator",), "fomm")
-        return generator, Player("discriminator", ("discriminator",), Gradient(self.discriminator_loss, tx, accumulate))
+        return self.patches.players(self.generator_loss, MOVED_TOGETHER, optim, accumulate, "fomm")

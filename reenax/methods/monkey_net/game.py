@@ -15,7 +15,7 @@ from reenax.core.precision import wide
 from reenax.core.types import Batch, LossOut, Player, Variables
 from reenax.core.updates import Gradient, jointly
 from reenax.losses.adversarial import lsgan_discriminator_loss, lsgan_generator_loss
-from reenax.losses.terms import PictureWeights, landmark_terms, picture_terms
+from reenax.losses.terms import PictureWeights, landmark_terms, picture_terms, total
 from reenax.methods.monkey_net.embedding import Keypoints
 from reenax.methods.monkey_net.networks import Discriminator, Generated, Generator, KeypointDetector
 from reenax.nn.patch_discriminator import Judged
@@ -149,8 +149,7 @@ class Game:
         terms = self.reconstruction_terms(variables, forward, driving)
         terms |= self.other_terms(variables, forward, driving, batch)
         shared = {"prediction": wide(forward.generated.prediction), "keypoints": forward.kp_driving}
-        loss = jnp.sum(jnp.stack(list(terms.values())))
-        return LossOut(loss, terms, forward.mutated, jax.lax.stop_gradient(shared)), forward
+        return LossOut(total(terms), terms, forward.mutated, jax.lax.stop_gradient(shared)), forward
 
     def discriminator_loss(
         self, variables: Variables, batch: Batch, rng: Key[Array, ""], *, step: Int[Array, ""], shared: PyTree

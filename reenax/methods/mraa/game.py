@@ -21,7 +21,7 @@ from reenax.core.updates import Gradient
 from reenax.geometry.grids import inverse_2x2, matmul_2x2
 from reenax.geometry.tps import TPS, TransformParams, random_tps, transform_image, transform_jacobian, transform_points
 from reenax.losses.equivariance import equivariance_value_loss
-from reenax.losses.terms import PictureWeights, landmark_terms, picture_terms
+from reenax.losses.terms import PictureWeights, landmark_terms, picture_terms, total
 from reenax.methods.mraa.generator import Generated, Generator
 from reenax.methods.mraa.networks import AVDNetwork, BackgroundPredictor, RegionPredictor, Regions
 from reenax.methods.mraa.principal_axes import without_axis_swap
@@ -215,7 +215,7 @@ class Game:
         )
         terms |= self.equivariance_terms(forward, tps)
         terms |= landmark_terms(self.losses, forward.source.shift, forward.driving.shift, batch)
-        return LossOut(jnp.sum(jnp.stack(list(terms.values()))), terms, forward.mutated), forward
+        return LossOut(total(terms), terms, forward.mutated), forward
 
     def reconstruction_loss(
         self, variables: Variables, batch: Batch, rng: Key[Array, ""], *, step: Int[Array, ""], shared: PyTree

@@ -200,7 +200,7 @@ def _step(g: Golden, arrays: Arrays, dtype: Any) -> Arrays:
 
     def discriminator_loss(params, current, driving, shared):
         current = {**current, "discriminator": {**current["discriminator"], "params": params["discriminator"]}}
-        out = game.discriminator_loss(
+        out = game.patches.discriminator_loss(
             current, {"driving": 2 * driving - 1}, jax.random.key(0), step=jnp.zeros((), jnp.int32), shared=shared
         )
         return out.loss, out
