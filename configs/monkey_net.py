@@ -11,7 +11,7 @@ Published (L1 of video reconstruction in [0, 1]; AKD; missing keypoints; AED):
 | bair64 | .025 | | | |
 
 Without published numbers at these settings: vox256, vox_full256 (nothing computed at reduced size but the heatmaps of
-the skips), mgif128 (moving cartoons; animate them with ``--mode absolute``), shapes64.
+the skips), mgif (moving cartoons; animate them with ``--mode absolute``), shapes.
 
 A video from one picture: a second training, of the network that goes on with keypoints, on windows of 32 frames. It
 starts from a run of the first kind, whose networks stay as they are:
@@ -148,7 +148,7 @@ def bair64() -> Config:
     return config
 
 
-def mgif128() -> Config:
+def mgif() -> Config:
     """Moving cartoons: the dense motion network also sees displacements."""
     config = _published(
         size=128,
@@ -165,7 +165,7 @@ def mgif128() -> Config:
     return config
 
 
-def shapes64() -> Config:
+def shapes() -> Config:
     """Moving shapes: a small model without grouped convolutions."""
     return _published(
         size=64,
@@ -293,8 +293,8 @@ CONFIGS = (
     nemo64,
     taichi64,
     bair64,
-    mgif128,
-    shapes64,
+    mgif,
+    shapes,
     nemo64_prediction,
     synth64,
     synth64_prediction,

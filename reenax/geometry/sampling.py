@@ -57,7 +57,7 @@ class _Corners(NamedTuple):
     slope: Float[Array, "b p 2"]  # d pixel coordinate / d grid coordinate
 
 
-def _to_pixels(
+def pixel_coordinate(
     coordinate: Float[Array, "*n"], size: int, padding: Padding, align_corners: bool
 ) -> tuple[Float[Array, "*n"], Float[Array, "*n"]]:
     """The pixel coordinate of a grid coordinate, and its derivative (0 where it is clipped)."""
@@ -86,8 +86,8 @@ def _to_pixels(
 def _corners(shape: tuple[int, ...], grid: Float[Array, "b i j 2"], padding: Padding, align_corners: bool) -> _Corners:
     _, height, width, _ = shape
     points = grid.reshape(grid.shape[0], -1, 2)
-    x, slope_x = _to_pixels(points[..., 0], width, padding, align_corners)
-    y, slope_y = _to_pixels(points[..., 1], height, padding, align_corners)
+    x, slope_x = pixel_coordinate(points[..., 0], width, padding, align_corners)
+    y, slope_y = pixel_coordinate(points[..., 1], height, padding, align_corners)
     floor_x, floor_y = jnp.floor(x), jnp.floor(y)
     x0, y0 = floor_x.astype(jnp.int32), floor_y.astype(jnp.int32)
     xs = jnp.stack([x0, x0 + 1, x0, x0 + 1], axis=-1)

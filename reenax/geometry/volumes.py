@@ -22,7 +22,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
-from reenax.geometry.sampling import Padding, _to_pixels
+from reenax.geometry.sampling import Padding, pixel_coordinate
 
 _CORNERS = tuple(itertools.product((0, 1), repeat=3))  # steps along (z, y, x)
 
@@ -75,7 +75,7 @@ def _corners(
     points = grid.reshape(grid.shape[0], -1, 3)
     sizes, floors, fractions, slopes = shape[1:4], [], [], []
     for axis, size in enumerate(sizes):
-        position, slope = _to_pixels(points[..., 2 - axis], size, padding, align_corners)
+        position, slope = pixel_coordinate(points[..., 2 - axis], size, padding, align_corners)
         floor = jnp.floor(position)
         floors.append(floor.astype(jnp.int32))
         fractions.append(position - floor)
@@ -186,7 +186,7 @@ def _translated_once(
 def _shift_matrices(size: int, offset: Float[Array, " n"], align_corners: bool) -> Float[Array, "n {size} {size}"]:
     """Linear interpolation along one axis at every centre + offset, as matrices with two numbers in every row."""
     centres = jnp.linspace(-1.0, 1.0, size, dtype=offset.dtype)
-    position, _ = _to_pixels(centres[None] + offset[:, None], size, "zeros", align_corners)
+    position, _ = pixel_coordinate(centres[None] + offset[:, None], size, "zeros", align_corners)
     floor = jnp.floor(position)
     fraction = (position - floor)[..., None]
     steps = jnp.arange(size, dtype=offset.dtype)[None, None] - floor[..., None]

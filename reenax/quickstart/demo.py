@@ -52,7 +52,7 @@ def make_demo(trained: Trained, folder: Path, cross: Take, settings: Settings) -
         folder / "source.png",
         folder / "driving.mp4",
         made,
-        mode="absolute",
+        options={"mode": "absolute"},
         faces="none",
         batch_size=16,
     )
