@@ -139,6 +139,13 @@ def add_evaluate(commands: Any) -> None:
         "(a run of configs/estimators.py)",
     )
     parser.add_argument("--data", type=Path, required=True, help="dataset folder made by `reenax prepare`")
+    parser.add_argument(
+        "--option",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="an option of the method, for example mode=avd in the place of absolute motion; may be repeated",
+    )
     parser.add_argument("--split", choices=("test", "train"), default="test", help="which clips (test)")
     parser.add_argument("--max-frames", type=positive, help="use only so many frames of each clip")
     parser.add_argument("--json", type=Path, help="where to write the numbers (RUN/evaluation_SPLIT.json)")
@@ -148,12 +155,14 @@ def _evaluate(options: argparse.Namespace, _: list[str]) -> None:
     keep_programs()
     from data_pipelines.loader import open_clips
     from reenax.inference.evaluate import evaluate
+    from reenax.inference.options import split_options
     from reenax.train.runs import load_trained, write_json
 
     trained = load_trained(options.folder, options.step)
     result = evaluate(
         trained,
         open_clips(options.data, options.split),
+        options=split_options(options.option),
         estimators=None if options.estimators is None else load_trained(options.estimators),
         max_frames=options.max_frames,
         batch_size=options.batch_size,

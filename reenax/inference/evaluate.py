@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -16,6 +17,7 @@ from reenax import __version__
 from reenax.core.errors import UserError
 from reenax.core.pictures import as_float
 from reenax.core.types import Source, VideoDrive
+from reenax.inference.options import read_options
 from reenax.inference.progress import tracked
 from reenax.inference.protocols import PROTOCOLS, Trial, Trials, available, frames_of, open_tests
 from reenax.inference.readings import Reader, ReadScores, clip_scores, labels_of, reference_of, score_readings
@@ -130,10 +132,14 @@ class Evaluation:
     def titled_means(self) -> list[tuple[str, str, Scores]]:
         """(protocol, title of the row, means) of all protocols."""
         return [
-            (p, f"{PROTOCOLS[p].title}: {ROWS[row] or self.about['method']}", scores)
+            (p, f"{PROTOCOLS[p].title}: {ROWS[row] or self._named()}", scores)
             for p in self.protocols
             for row, scores in self.means(p).items()
         ]
+
+    def _named(self) -> str:
+        """The method and the options that are not its defaults."""
+        return " ".join([self.about["method"], *(f"{n}={v}" for n, v in self.about.get("options", {}).items())])
 
     def to_json(self) -> dict[str, Any]:
         """All numbers, in a form for JSON; "overall" is that of the first protocol."""
@@ -152,6 +158,7 @@ def evaluate(
     data: Clips | Path,
     *,
     protocols: Sequence[str] | None = None,
+    options: Mapping[str, str] = MappingProxyType({}),
     estimators: Trained | None = None,
     others: Mapping[str, PairMetric] | None = None,
     max_frames: int | None = None,
@@ -168,6 +175,8 @@ def evaluate(
         trained: a method that video can drive.
         data: clips to measure on, or a dataset folder for its test split.
         protocols: names of `reenax.inference.protocols.PROTOCOLS`; None for all that the dataset has the truth for.
+        options: of the method's reenactor, as texts; a "mode" takes the place of "absolute", and protocols of relative
+            motion stay relative.
         estimators: trained `reenax.methods.estimators`.
         others: more metrics of pairs of pictures, by their names in `reenax.inference.scores.METRICS`.
         max_frames: use only so many frames of each clip.
@@ -179,13 +188,15 @@ def evaluate(
     """
     clips = open_tests(data)
     check(trained, clips)
+    read = read_options(trained.method, trained.name, options)
+    chosen = {name: read[name] for name in options}
     reader = None if estimators is None else Reader.of(estimators, clips)
     trials = [Trials.open(p, clips, max_frames) for p in (available(clips) if protocols is None else protocols)]
     if not trials:
         raise UserError(f"there is no protocol to measure by; choose from {', '.join(PROTOCOLS)}")
     every, count = chain.from_iterable(trials), sum(len(t) for t in trials)
     scores = [
-        _score(trained, trial, reader, others or {}, batch_size)
+        _score(trained, trial, chosen, reader, others or {}, batch_size)
         for trial in (tracked(every, count, "evaluating", "clips") if progress else every)
     ]
     about = {
@@ -200,6 +211,8 @@ def evaluate(
         "jax": jax.__version__,
         "device": jax.devices()[0].device_kind,
     }
+    if options:
+        about["options"] = dict(options)
     if estimators is not None:
         about["estimators"] = {"step": estimators.step, "reference": reference_of(clips)}
     return Evaluation(tuple(scores), about)
@@ -230,12 +243,20 @@ def check_size(trained: Trained, clips: Clips) -> None:
 
 
 def _score(
-    trained: Trained, trial: Trial, reader: Reader | None, others: Mapping[str, PairMetric], batch_size: int
+    trained: Trained,
+    trial: Trial,
+    options: Mapping[str, Any],
+    reader: Reader | None,
+    others: Mapping[str, PairMetric],
+    batch_size: int,
 ) -> ClipScore:
     """One trial, a batch of frames at a time: clips may be longer than memory holds as floats."""
     truth, count, source = trial.truth, trial.frames, as_float(trial.source)
     start = VideoDrive(as_float(frames_of(trial.driving, [0])))
-    run = trained.method.reenactor(trained.variables, Source(source), anchor=start, mode=trial.protocol.mode)
+    chosen = {"mode": trial.protocol.mode, **options}
+    if trial.protocol.mode == "relative":
+        chosen["mode"] = "relative"
+    run = trained.method.reenactor(trained.variables, Source(source), anchor=start, **chosen)
     where = boxes(truth["landmarks"], trial.source.shape[1]) if "landmarks" in truth else {}
     frames: dict[str, list[dict[str, np.ndarray]]] = {}
     read: dict[str, list[ReadScores]] = {}

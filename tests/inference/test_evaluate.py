@@ -56,6 +56,17 @@ def test_table_and_json_hold_every_clip(clips):
     assert saved["overall"]["method"]["l1"] != saved["overall"]["copy"]["l1"]
 
 
+def test_options_reach_the_method_in_the_place_of_absolute_motion(clips):
+    plain, moved = (
+        evaluate(trained(), clips, options=o, max_frames=5, progress=False) for o in ({}, {"mode": "relative"})
+    )
+    assert plain.overall()[0] != moved.overall()[0]  # relative to the first frame, which is not the source's colour
+    assert moved.to_json()["options"] == {"mode": "relative"}
+    assert "tint mode=relative" in moved.summary()
+    with pytest.raises(UserError, match="tint has no option speed"):
+        evaluate(trained(), clips, options={"speed": "2"})
+
+
 def test_wrong_models_and_sizes_are_refused(clips):
     with pytest.raises(UserError, match="not driven by video"):
         evaluate(trained(drives=frozenset({"audio"})), clips)
