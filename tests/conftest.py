@@ -11,6 +11,7 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 os.environ.setdefault("JAX_NUMPY_RANK_PROMOTION", "raise")
 os.environ.setdefault("WANDB_MODE", "offline")
 
+import jax
 import pytest
 from jaxtyping import install_import_hook
 
@@ -21,3 +22,10 @@ install_import_hook(["reenax"], "beartype.beartype")
 def _own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test reads or writes the user's own settings."""
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.getbasetemp() / "config"))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _programs_do_not_pile_up():
+    """Compiled programs of a module are let go at its end; those on the disk stay."""
+    yield
+    jax.clear_caches()

@@ -7,6 +7,7 @@ pytest tests/golden --golden DIR     any folder of that format
 import importlib
 import pathlib
 
+import jax
 import numpy as np
 import pytest
 
@@ -33,6 +34,7 @@ def test_case(g: golden.Golden, case: str, record_errors):
     label = f"{g.manifest['model']}/{case}"
     adapter = importlib.import_module(f".adapters.{g.manifest['model']}", __package__)
     expected, computed = g.case(case), adapter.compute(g, case)
+    jax.clear_caches()  # programs of the published sizes hold hundreds of megabytes
     failures = []
     for name in g.compared(case):
         if name not in computed:
