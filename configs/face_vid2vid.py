@@ -171,21 +171,21 @@ def _small() -> Config:
                 "scale_factor": 0.25,
                 "kernel_size": 3,
             },
-            "he_estimator": {"block_expansion": 16, "max_features": 512, "blocks": (1, 1, 1, 1)},
+            "he_estimator": {"block_expansion": 16, "max_features": 256, "blocks": (1, 1, 1), "gain": 0.1},
             "generator": {
                 "block_expansion": 16,
                 "max_features": 64,
-                "num_down_blocks": 2,
+                "num_down_blocks": 1,
                 "channels": 8,
-                "depth": 8,
+                "depth": 4,
                 "num_resblocks": 2,
                 "blend": True,
                 "dense_motion": {
-                    "block_expansion": 16,
+                    "block_expansion": 12,
                     "num_blocks": 3,
                     "max_features": 64,
-                    "compress": 4,
-                    "kernel_size": 3,
+                    "compress": 1,
+                    "kernel_size": 1,
                 },
             },
             "discriminator": {"scales": ()},
@@ -216,8 +216,10 @@ def synth64() -> Config:
 
     What is not the paper's, and why:
 
-    - Angles and translation are taught by the exact pose instead of Hopenet, keypoints by the landmarks of each frame.
-      The person's shape is in the canonical keypoints, which come from the source, so that none of the driver's leaks.
+    - Angles and translation are taught by the exact pose instead of Hopenet, keypoints by the landmarks of each frame
+      and their depth. The person's shape is in the canonical keypoints, which come from the source, so that none of
+      the driver's leaks.
+    - The volume is flat (4 x 32 x 32): the flow's resolution in the picture counts for more than depth here.
     - The prior that keeps keypoints apart is off: landmarks of an eye are close together.
     - The boxes of mouth and eyes weigh more: they are a tenth of the picture and all that people look at.
     - The warped source is blended into the output and asked for half of the reconstruction, the learning rate is high:
@@ -226,13 +228,15 @@ def synth64() -> Config:
     config = _small()
     config.model.losses.equivariance_value = 0.0
     config.model.losses.keypoint = 0.0
-    config.model.losses.pose = 0.1
+    config.model.losses.pose = 0.3
     config.model.losses.translation = 10.0
+    config.model.losses.depth = 10.0
+    config.model.losses.expression = 0.2
     config.model.losses.landmarks = 20.0
     config.model.losses.landmark_points = TIED
     config.model.losses.mouth = 8.0
     config.model.losses.eyes = 3.0
-    learn_synthetic_heads(config, ("landmarks", "pose"))
+    learn_synthetic_heads(config, ("landmarks", "landmarks_3d", "pose"))
     return config
 
 

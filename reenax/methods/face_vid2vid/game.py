@@ -53,6 +53,8 @@ class LossParams(PictureWeights, PatchWeights):
             ``headpose``.
         translation: of both frames' translation (x, y) against labels. Not published. Which part of a position is the
             person's and which the translation's is else left open, and may differ from person to person.
+        depth: of the depths of both frames' first keypoints about their mean, against those of 3-D landmarks. Not
+            published. Where depths are wrong, expressions carry the turns of the head, which no view can change.
         label: what the labels mean.
         landmarks: here of the keypoints' (x, y) and each frame's own landmarks: the canonical keypoints come from the
             source, so that the shape of the driver leaks into nothing.
@@ -67,6 +69,7 @@ class LossParams(PictureWeights, PatchWeights):
     face: tuple[float, ...] = ()
     pose: float = 0.0
     translation: float = 0.0
+    depth: float = 0.0
     label: LabelParams = dataclasses.field(default_factory=LabelParams)
 
 
@@ -107,6 +110,12 @@ def keypoint_prior(points: Float[Array, "b k 3"]) -> Float[Array, ""]:
 def expression_prior(expression: Float[Array, "b k 3"]) -> Float[Array, ""]:
     """The batch mean of the sum of absolute values."""
     return jnp.abs(expression).sum(axis=(1, 2)).mean()
+
+
+def depth_loss(depth: Float[Array, "b k"], known: Float[Array, "b k"]) -> Float[Array, ""]:
+    """Mean absolute difference of depths, each about the mean of its frame."""
+    offset = depth - known
+    return jnp.abs(offset - offset.mean(axis=1, keepdims=True)).mean()
 
 
 def angles_loss(pose: HeadPose, angles: Mapping[str, Float[Array, " b"]]) -> Float[Array, ""]:
@@ -204,6 +213,13 @@ class Game:
             terms["translation"] = w.translation * jnp.mean(jnp.stack(away))
         points = (forward.kp_source.value[..., :2], forward.kp_driving.value[..., :2])
         terms |= landmark_terms(w, *points, batch, "landmarks")
+        if w.depth:
+            chosen = jnp.asarray(w.landmark_points, jnp.int32)
+            off = [
+                depth_loss(kp.value[:, : chosen.size, 2], batch[f"{name}_landmarks_3d"][:, chosen, 2])
+                for name, _, kp in frames
+            ]
+            terms["depth"] = w.depth * jnp.mean(jnp.stack(off))
         return terms
 
     def generator_loss(

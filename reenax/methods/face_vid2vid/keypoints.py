@@ -54,12 +54,16 @@ class EstimatorParams:
         max_features: upper bound of channels.
         blocks: residual blocks per stage, beside the halving one that every stage but the first begins with.
         num_bins: of every angle, three degrees each.
+        gain: of the pooled features that the last layers see; 1 as published. These layers sum hundreds of features,
+            and one step of Adam at a rate of 0.001 moves every output by a tenth of the picture: 0.1 steadies small
+            models that are trained quickly.
     """
 
     block_expansion: int = 64
     max_features: int = 2048
     blocks: tuple[int, ...] = (3, 3, 5, 2)
     num_bins: int = 66
+    gain: float = 1.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -261,7 +265,7 @@ class PoseEstimator(nn.Module):
             for i in range(blocks):
                 name = f"block{2 * stage + 1}_b{2 * stage + 1}_{i}"
                 x = run_block(_Bottleneck(1, self.dtype, name=name), x, train, self.remat)
-        x = wide(x).mean(axis=(1, 2))
+        x = p.gain * wide(x).mean(axis=(1, 2))
         angles = {name: _dense(x, p.num_bins, f"fc_{name}") for name in ("yaw", "pitch", "roll")}
         for name, logits in angles.items():
             self.sow("intermediates", f"{name}_logits", logits)

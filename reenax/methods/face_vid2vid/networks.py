@@ -8,6 +8,7 @@ leaves a network are float32 at least.
 import dataclasses
 from typing import NamedTuple
 
+import jax.numpy as jnp
 from flax import linen as nn
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
@@ -150,7 +151,8 @@ class Generator(nn.Module):
         features = self.fourth(features) * motion.occlusion.astype(features.dtype)
         painted = nn.sigmoid(wide(self._paint(features, train)))
         size = (encoded.picture.shape[1], encoded.picture.shape[2])
-        deformed = warp(encoded.picture, resize_bilinear(_flow_of_front(motion), size), self.align_corners)
+        flow = jnp.clip(resize_bilinear(_flow_of_front(motion), size), -1, 1)  # no black from outside the picture
+        deformed = warp(encoded.picture, flow, self.align_corners)
         if not self.params.blend:
             return Generated(painted, deformed, motion)
         occlusion = resize_bilinear(motion.occlusion, size)
