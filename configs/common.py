@@ -6,8 +6,9 @@ Any key can be changed from the command line: ``--config.batch_size=8``, ``--con
     dtype, remat         what networks compute in, "float32" or "bfloat16"; whether activations are computed again in
                          the backward pass, to save memory
     seed                 everything random follows from it
-    lr, optim            learning rate; per network or player: lr, schedule ("constant", "cosine", "milestones"),
-                         milestones (epochs), factor, warmup_steps, b1, b2, eps, weight_decay, clip
+    lr, optim            learning rate; per network or player: kind ("adam": b1, b2, eps, weight_decay; "sgd":
+                         momentum), lr, schedule ("constant", "cosine", "milestones": milestones (epochs), factor;
+                         "linear": hold, decay, period), warmup_steps, l2, clip (`reenax.train.optim`)
     batch_size           examples per step, over all devices
     accumulate           how many microbatches a step is cut into
     steps                length of the training; None: epochs x items of the dataset x repeats / batch_size
@@ -91,6 +92,20 @@ def adam(config: Config, schedule: str = "constant", milestones: tuple[int, ...]
             "eps": 1e-8,
         }
     )
+
+
+def sgd(config: Config, momentum: float = 0.9) -> Config:
+    """Settings of gradient descent with momentum at the config's learning rate."""
+    return ConfigDict({"kind": "sgd", "lr": config.get_ref("lr"), "schedule": "constant", "momentum": momentum})
+
+
+def linear(optimiser: Config, hold: int, decay: int, period: int = 0) -> Config:
+    """The optimiser with a rate that stays for ``hold`` periods and falls to zero in ``decay`` more.
+
+    A period is so many steps, or an epoch where it is 0.
+    """
+    optimiser.update({"schedule": "linear", "hold": hold, "decay": decay, "period": period})
+    return optimiser
 
 
 def train_small(config: Config, networks: tuple[str, ...]) -> None:

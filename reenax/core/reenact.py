@@ -9,8 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PyTree, UInt8
 
+from reenax.core.drives import expect, length_of, part_of
 from reenax.core.errors import UserError
-from reenax.core.pictures import as_bytes, as_float
+from reenax.core.pictures import as_bytes
 from reenax.core.types import Drive, Method, Option, Reenactor, Source, Variables, VideoDrive
 
 TRANSFER_OPTIONS = {
@@ -98,74 +99,66 @@ def transferring_reenactor(
     prepared = _prepare(animator, variables, source.frames[:1])
     start, scale = None, 1.0
     if mode == "relative" and anchor is not None:
-        start = _read(animator, variables, prepared, anchor.frames[:1])
+        start = _read(animator, variables, prepared, expect(anchor, VideoDrive, method="this method").frames[:1])
         scale = animator.scale(prepared, start) if adapt_scale else 1.0
     factor = jnp.asarray(scale, source.frames.dtype)
 
     def run(drive: Drive) -> Float[Array, "t h w 3"]:
-        return _animate(animator, variables, prepared, start, factor, drive.frames)
+        frames = expect(drive, VideoDrive, method="this method").frames
+        return _animate(animator, variables, prepared, start, factor, frames)
 
     return run
 
 
-def stream(
-    run: Reenactor, frames: Iterable[UInt8[np.ndarray, "h w 3"]], batch_size: int
-) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
-    """One made picture per driving frame, with no more than two batches in memory.
+def stream(run: Reenactor, drives: Iterable[tuple[Drive, int]]) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
+    """The pictures of one driver, which comes in parts of one size, with no more than two of them in memory.
 
-    The last batch is padded with its last frame, so that one compiled program serves all. The device works on
-    a batch while the host reads the next one.
+    The device works on a part while the host reads the next one.
+
+    Args:
+        run: what a method's reenactor gave.
+        drives: parts, and how many of their first rows are meant.
     """
     waiting: tuple[Array, int] | None = None
-    for batch in _batches(frames, batch_size):
-        padded = np.stack(batch + [batch[-1]] * (batch_size - len(batch)))
-        started = run(VideoDrive(as_float(padded)))
+    for part, count in drives:
+        started = run(part)
         if waiting is not None:
             yield from as_bytes(waiting[0])[: waiting[1]]
-        waiting = (started, len(batch))
+        waiting = (started, count)
     if waiting is not None:
         yield from as_bytes(waiting[0])[: waiting[1]]
 
 
-def _batches(frames: Iterable[np.ndarray], size: int) -> Iterator[list[np.ndarray]]:
-    batch: list[np.ndarray] = []
-    for frame in frames:
-        batch.append(frame)
-        if len(batch) == size:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
+def parts(drive: Drive, size: int) -> Iterator[tuple[Drive, int]]:
+    """A driver cut into parts of one size, the last one filled up with its last row, for :func:`stream`."""
+    count = length_of(drive)
+    for begin in range(0, count, size):
+        yield part_of(drive, begin, begin + size, size), min(size, count - begin)
 
 
 def reenact(
     method: Method,
     variables: Variables,
     source: Source,
-    drive: VideoDrive,
+    drive: Drive,
     *,
-    anchor: VideoDrive | None = None,
+    anchor: Drive | None = None,
     batch_size: int = 8,
     **options: Any,
 ) -> Float[Array, "t h w 3"]:
     """The source doing what the driver does.
 
     Args:
-        method: any method driven by video.
+        method: any method that takes this kind of driver.
         variables: its trained variables.
         source: the identity, in [-1, 1].
-        drive: the driving frames, in [-1, 1].
-        anchor: what relative motion is measured from; the first driving frame by default.
+        drive: the driver.
+        anchor: what relative motion is measured from; the driver's beginning by default.
         batch_size: frames worked on together.
         **options: the method's own, for example ``mode="absolute"``.
 
     Returns:
-        Pictures in [-1, 1], one per driving frame.
+        Pictures in [-1, 1], as many as the driver asks for.
     """
-    run = method.reenactor(variables, source, anchor=anchor or VideoDrive(drive.frames[:1]), **options)
-    made = []
-    for begin in range(0, drive.frames.shape[0], batch_size):
-        part = drive.frames[begin : begin + batch_size]
-        padded = jnp.concatenate([part, jnp.repeat(part[-1:], batch_size - part.shape[0], axis=0)])
-        made.append(run(VideoDrive(padded))[: part.shape[0]])
-    return jnp.concatenate(made)
+    run = method.reenactor(variables, source, anchor=anchor or part_of(drive, 0, 1), **options)
+    return jnp.concatenate([run(part)[:count] for part, count in parts(drive, batch_size)])

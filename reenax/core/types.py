@@ -109,9 +109,11 @@ class Source(NamedTuple):
 
     Attributes:
         frames: one or several pictures of the identity in [-1, 1].
+        landmarks: of each picture, where the method reads them; -1 and 1 are the centres of the border's pixels.
     """
 
     frames: Float[Array, "k h w 3"]
+    landmarks: Float[Array, "k 68 2"] | None = None
 
 
 class VideoDrive(NamedTuple):
@@ -119,12 +121,69 @@ class VideoDrive(NamedTuple):
 
     Attributes:
         frames: pictures in [-1, 1], in order.
+        landmarks: of each picture, as in `Source`.
     """
 
     frames: Float[Array, "t h w 3"]
+    landmarks: Float[Array, "t 68 2"] | None = None
 
 
-Drive = VideoDrive
+class ActionUnitDrive(NamedTuple):
+    """Expressions given by the intensities of facial action units.
+
+    Attributes:
+        intensities: of the 17 units of `reenax.geometry.head.action_units`, from 0 to 1 (OpenFace's divided by 5). NaN
+            leaves a unit as it is in the source.
+        amount: how far to go from the source's expression (0) to the one that is asked for (1, also where None).
+    """
+
+    intensities: Float[Array, "t 17"]
+    amount: Float[Array, " t"] | None = None
+
+
+class PoseDrive(NamedTuple):
+    """Head poses.
+
+    Attributes:
+        angles: pitch, yaw and roll in radians.
+    """
+
+    angles: Float[Array, "t 3"]
+
+
+class AudioDrive(NamedTuple):
+    """Speech.
+
+    Attributes:
+        waveform: the whole sound in [-1, 1], mono at 16 kHz.
+        times: of the frames to make, in seconds from the beginning of the sound.
+    """
+
+    waveform: Float[Array, " n"]
+    times: Float[Array, " t"]
+
+
+class LabelDrive(NamedTuple):
+    """Classes or attributes.
+
+    Attributes:
+        labels: 0 or 1 for every one of the method's ``label_names``. NaN leaves one as it is in the source.
+    """
+
+    labels: Float[Array, "t c"]
+
+
+Drive = VideoDrive | ActionUnitDrive | PoseDrive | AudioDrive | LabelDrive
+DRIVES: Mapping[str, type] = MappingProxyType(
+    {
+        "video": VideoDrive,
+        "action_units": ActionUnitDrive,
+        "pose": PoseDrive,
+        "audio": AudioDrive,
+        "labels": LabelDrive,
+    }
+)
+"""The kinds of driver by name."""
 Reenactor = Callable[[Drive], Float[Array, "t h w 3"]]
 
 
@@ -162,23 +221,30 @@ class Method(Protocol):
 
     Attributes:
         ema: network -> decay of its exponential moving average, for the networks that have one.
-        drives: the kinds of driver that it takes, of {"video", "landmarks", "audio", "action_units",
-            "pose", "coefficients"}.
+        drives: the kinds of driver that it takes, of `DRIVES`.
         fields: the dataset fields that its batches are made from.
         frozen: network name -> frozen network that its losses read.
+        label_names: what the numbers of a `LabelDrive` stand for.
+        max_sources: how many pictures of the identity it can use.
         options: the keywords of ``reenactor`` beside ``anchor``.
+        portrays: the one person that it draws, whatever the source; empty for methods that draw anybody.
+        reads: what must be known of the frames that it is given beside their pixels: "landmarks".
         shard_rules: pairs of a regular expression, searched in a leaf's path such as
             ``params/table/embedding``, and the mesh axis (or None) of each of the leaf's axes.
             For leaves that the engine's size rule would not shard rightly.
 
-    A method that subclasses it inherits the empty ``ema``, ``frozen``, ``options`` and ``shard_rules``.
+    A method that subclasses it inherits the defaults below.
     """
 
     ema: Mapping[str, float] = MappingProxyType({})
     drives: frozenset[str]
     fields: frozenset[str]
     frozen: Mapping[str, FrozenNetwork] = MappingProxyType({})
+    label_names: tuple[str, ...] = ()
+    max_sources: int = 1
     options: Mapping[str, Option] = MappingProxyType({})
+    portrays: str = ""
+    reads: frozenset[str] = frozenset()
     shard_rules: Sequence[tuple[str, tuple[str | None, ...]]] = ()
 
     def init(self, rng: Key[Array, ""], batch: Batch) -> Variables:
@@ -202,12 +268,20 @@ class Method(Protocol):
     def reenactor(
         self, variables: Variables, source: Source, *, anchor: Drive | None = None, **options: Any
     ) -> Reenactor:
-        """Encodes the source once; the function returned turns a batch of driving frames into pictures.
+        """Encodes the source once; the function returned turns a part of the driver into as many pictures.
 
-        ``anchor`` is the driver's first frame where a mode transfers motion relative to it. Methods that video
-        drives take ``mode="relative"`` (the default) or ``"absolute"``.
+        ``anchor`` is the driver's beginning, one row of its kind, where a mode transfers motion relative to it. Methods
+        that video drives take ``mode="relative"`` (the default) or ``"absolute"``.
         """
         ...
+
+    def remarks(self, metrics: Mapping[str, float]) -> tuple[str, ...]:
+        """What a training's numbers ("player/term") say to one who knows the method: known failures and their cures.
+
+        Every text is logged when it first comes up.
+        """
+        del metrics
+        return ()
 
 
 class TrainState(struct.PyTreeNode):

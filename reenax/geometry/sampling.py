@@ -159,19 +159,24 @@ def _separable(
     return jnp.einsum("jw,biwc->bijc", jnp.asarray(columns, image.dtype), image, precision=precision)
 
 
-def _bilinear_matrix(size: int, out: int) -> Float[np.ndarray, "{out} {size}"]:
-    position = np.clip((np.arange(out) + 0.5) * (size / out) - 0.5, 0, size - 1)
+def _bilinear_matrix(size: int, out: int, align_corners: bool = False) -> Float[np.ndarray, "{out} {size}"]:
+    half_pixel = (np.arange(out) + 0.5) * (size / out) - 0.5
+    position = np.linspace(0, size - 1, out) if align_corners else np.clip(half_pixel, 0, size - 1)
     return np.maximum(0.0, 1.0 - np.abs(position[:, None] - np.arange(size)[None, :]))
 
 
-def resize_bilinear(image: Float[Array, "b h w c"], size: tuple[int, int]) -> Float[Array, "b {size[0]} {size[1]} c"]:
-    """Bilinear resize to (height, width) with half-pixel centres and without anti-aliasing.
+def resize_bilinear(
+    image: Float[Array, "b h w c"], size: tuple[int, int], *, align_corners: bool = False
+) -> Float[Array, "b {size[0]} {size[1]} c"]:
+    """Bilinear resize to (height, width) without anti-aliasing.
 
-    What ``torch.nn.functional.interpolate(mode="bilinear", align_corners=False)`` computes.
+    With half-pixel centres, or so that the centres of the border's pixels stay where they are (``align_corners``): what
+    ``torch.nn.functional.interpolate(mode="bilinear")`` computes.
     """
     if image.shape[1:3] == tuple(size):
         return image
-    return _separable(image, _bilinear_matrix(image.shape[1], size[0]), _bilinear_matrix(image.shape[2], size[1]))
+    rows, columns = (_bilinear_matrix(n, m, align_corners) for n, m in zip(image.shape[1:3], size, strict=True))
+    return _separable(image, rows, columns)
 
 
 def resize_nearest(image: Float[Array, "b h w c"], size: tuple[int, int]) -> Float[Array, "b {size[0]} {size[1]} c"]:

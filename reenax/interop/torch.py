@@ -15,16 +15,17 @@ import numpy as np
 from reenax.core.errors import UserError
 from reenax.core.types import Variables
 
-Layout = Literal["same", "conv", "conv3d", "dense"]
+Layout = Literal["same", "conv", "conv3d", "dense", "transposed"]
 State = dict[str, np.ndarray]
 
-# (theirs to ours, ours to theirs): OIHW and HWIO, OIDHW and DHWIO, OI and IO
+# (theirs to ours, ours to theirs): OIHW and HWIO, OIDHW and DHWIO, OI and IO; IOHW and HWIO, flipped as well
 _KERNELS: dict[int, Layout] = {2: "dense", 4: "conv", 5: "conv3d"}  # by number of axes
 _AXES: dict[Layout, tuple[tuple[int, ...] | None, tuple[int, ...] | None]] = {
     "same": (None, None),
     "conv": ((2, 3, 1, 0), (3, 2, 0, 1)),
     "conv3d": ((2, 3, 4, 1, 0), (4, 3, 0, 1, 2)),
     "dense": ((1, 0), (1, 0)),
+    "transposed": ((2, 3, 0, 1), (2, 3, 0, 1)),
 }
 
 
@@ -35,7 +36,8 @@ class Entry:
     Attributes:
         theirs: name in the checkpoint.
         ours: network, collection and the path inside it.
-        layout: "conv" for OIHW against HWIO, "conv3d" for OIDHW against DHWIO, "dense" for OI against IO.
+        layout: "conv" for OIHW against HWIO, "conv3d" for OIDHW against DHWIO, "dense" for OI against IO, "transposed"
+            for IOHW against HWIO of the flipped kernel.
     """
 
     theirs: str
@@ -44,11 +46,15 @@ class Entry:
 
     def to_ours(self, value: np.ndarray) -> np.ndarray:
         axes = _AXES[self.layout][0]
+        value = self._flipped(value)
         return value if axes is None or value.ndim != len(axes) else np.ascontiguousarray(value.transpose(axes))
 
     def to_theirs(self, value: np.ndarray) -> np.ndarray:
         axes = _AXES[self.layout][1]
-        return value if axes is None else np.ascontiguousarray(value.transpose(axes))
+        return value if axes is None else np.ascontiguousarray(self._flipped(value.transpose(axes)))
+
+    def _flipped(self, theirs: np.ndarray) -> np.ndarray:
+        return theirs[..., ::-1, ::-1] if self.layout == "transposed" and theirs.ndim == 4 else theirs
 
 
 def read_checkpoint(path: str | pathlib.Path) -> dict[str, Any]:
@@ -175,11 +181,17 @@ def to_state(variables: Variables, entries: Sequence[Entry]) -> State:
 
 
 def entries_of(shapes: Variables, name: Callable[[tuple[str, ...]], str]) -> list[Entry]:
-    """One entry per leaf, named by a rule; kernels of five or four axes are convolutions, those of two are dense."""
-    return [
-        Entry(name(path), path, _KERNELS[len(leaf.shape)] if path[-1] == "kernel" else "same")
-        for path, leaf in leaves(shapes)
-    ]
+    """One entry per leaf, named by a rule.
+
+    Kernels of five or four axes are convolutions, those of two are dense; "transposed_kernel" is of a `ConvTranspose`.
+    """
+
+    def layout(path: tuple[str, ...], shape: tuple[int, ...]) -> Layout:
+        if path[-1] == "transposed_kernel":
+            return "transposed"
+        return _KERNELS[len(shape)] if path[-1] == "kernel" else "same"
+
+    return [Entry(name(path), path, layout(path, leaf.shape)) for path, leaf in leaves(shapes)]
 
 
 def leaves(tree: Any, path: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...], Any]]:

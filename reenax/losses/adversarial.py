@@ -1,15 +1,27 @@
 """Adversarial losses and feature matching (Wang et al., 2018).
 
-Least squares: Mao et al., 2017. Hinge: Lim and Ye, 2017.
+Least squares: Mao et al., 2017. Hinge: Lim and Ye, 2017. Wasserstein: Arjovsky et al., 2017, with the gradient penalty
+of Gulrajani et al., 2017.
 
 Discriminators give one map per scale; terms are averaged within a map and summed over maps.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
+import optax
 from jaxtyping import Array, Float
+
+
+def least_squares_loss(scores: Float[Array, "..."], target: float) -> Float[Array, ""]:
+    """Mean (D - target)^2 of one map (Mao et al., 2017)."""
+    return jnp.mean((scores - target) ** 2)
+
+
+def binary_loss(logits: Float[Array, "..."], target: float) -> Float[Array, ""]:
+    """Mean binary cross entropy of one map of logits against one target in [0, 1] (Goodfellow et al., 2014)."""
+    return jnp.mean(optax.sigmoid_binary_cross_entropy(logits, jnp.full_like(logits, target)))
 
 
 def lsgan_generator_loss(fake: Sequence[Float[Array, "..."]]) -> Float[Array, ""]:
@@ -56,3 +68,33 @@ def feature_matching_loss(
             if weight:
                 total = total + weight * jnp.mean(jnp.abs(r - f))
     return total
+
+
+def wasserstein_loss(scores: Float[Array, "..."], *, real: bool) -> Float[Array, ""]:
+    """-mean of the scores of what shall count as real, mean of the others."""
+    return -jnp.mean(scores) if real else jnp.mean(scores)
+
+
+def mixed_pictures(
+    real: Float[Array, "b h w c"], fake: Float[Array, "b h w c"], share: Float[Array, " b"]
+) -> Float[Array, "b h w c"]:
+    """Pictures between real and made ones; ``share`` is the real one's."""
+    share = share[:, None, None, None]
+    return share * real + (1 - share) * fake
+
+
+def gradient_penalty(
+    critic: Callable[[Float[Array, "b h w c"]], Float[Array, "..."]],
+    pictures: Float[Array, "b h w c"],
+    tiny: float = 1e-12,
+) -> Float[Array, ""]:
+    """``mean_b (||g_b|| - 1)^2``, with g_b the gradient of the sum of the scores by picture b.
+
+    Args:
+        critic: scores of a batch, each picture's its own: no norm over the batch.
+        pictures: where the gradient is taken, see :func:`mixed_pictures`.
+        tiny: under the root, whose derivative is infinite where the gradient vanishes.
+    """
+    gradient = jax.grad(lambda x: jnp.sum(critic(x)))(pictures)
+    norm = jnp.sqrt(jnp.sum(gradient**2, axis=(1, 2, 3)) + tiny)
+    return jnp.mean((norm - 1) ** 2)

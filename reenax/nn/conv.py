@@ -107,6 +107,48 @@ class Conv(nn.Module):
         return conv(x, kernel, bias, padding=padding, stride=self.stride)
 
 
+class ConvTranspose(nn.Module):
+    """A transposed convolution of pictures with PyTorch's arithmetic and default initialisation.
+
+    The kernel is that of the convolution of the picture with zeros between its pixels, called "transposed_kernel"
+    since checkpoints hold it flipped and with its channels the other way round.
+
+    Attributes:
+        features: output channels.
+        kernel_size: side of the kernel.
+        stride: by how much the picture grows.
+        padding, output_padding: PyTorch's: kernel_size - 1 - padding zeros surround the spread picture, and
+            output_padding more at its lower right.
+        use_bias: whether a bias is added.
+        dtype: compute type; None takes the widest of input and params.
+        kernel_init, bias_init: None for PyTorch's default.
+    """
+
+    features: int
+    kernel_size: int = 4
+    stride: int = 2
+    padding: int = 1
+    output_padding: int = 0
+    use_bias: bool = True
+    dtype: DTypeLike | None = None
+    kernel_init: Initializer | None = None
+    bias_init: Initializer | None = None
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b y x {self.features}"]:
+        shape = (self.kernel_size, self.kernel_size, x.shape[-1], self.features)
+        default = uniform_fan_in(self.kernel_size**2 * self.features)  # PyTorch counts the fan of its own layout
+        kernel = self.param("transposed_kernel", self.kernel_init or default, shape)
+        bias = self.param("bias", self.bias_init or default, (self.features,)) if self.use_bias else None
+        x, kernel, bias = promote_dtype(x, kernel, bias, dtype=self.dtype)
+        before = self.kernel_size - 1 - self.padding
+        pads = [(before, before + self.output_padding)] * 2
+        spread = (self.stride, self.stride)
+        numbers = ("NHWC", "HWIO", "NHWC")
+        y = lax.conv_general_dilated(x, kernel, (1, 1), pads, lhs_dilation=spread, dimension_numbers=numbers)
+        return y if bias is None else y + bias.reshape(1, 1, 1, -1)
+
+
 def _unit(vector: Float[Array, " n"]) -> Float[Array, " n"]:
     return vector / jnp.maximum(jnp.sqrt((vector**2).sum()), 1e-12)
 

@@ -1,5 +1,7 @@
 """Normalisation layers with PyTorch's statistics. All compute in float32 at least, and return the compute type."""
 
+from collections.abc import Callable
+
 import jax.numpy as jnp
 from flax import linen as nn
 from jax import lax
@@ -50,16 +52,18 @@ class BatchNorm(nn.Module):
         momentum: weight of the old running statistics.
         epsilon: added to the variance.
         dtype: type of the result; None takes the widest of input and params.
+        scale_init: None for ones.
     """
 
     momentum: float = 0.9
     epsilon: float = 1e-5
     dtype: DTypeLike | None = None
+    scale_init: Callable[..., Array] | None = None
 
     @nn.compact
     def __call__(self, x: Float[Array, "b *n c"], *, train: bool) -> Float[Array, "b *n c"]:
         shape = (x.shape[-1],)
-        scale = self.param("scale", nn.initializers.ones_init(), shape)
+        scale = self.param("scale", self.scale_init or nn.initializers.ones_init(), shape)
         bias = self.param("bias", nn.initializers.zeros_init(), shape)
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, shape)
         running_var = self.variable("batch_stats", "var", jnp.ones, shape)
@@ -107,5 +111,47 @@ class InstanceNorm(nn.Module):
         x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
         mean = x.mean(axis=(1, 2), keepdims=True)
         var = ((x - mean) ** 2).mean(axis=(1, 2), keepdims=True)
+        factor = scale[None, None, None] * lax.rsqrt(var + self.epsilon)
+        return _scale_shift(x - mean, factor, bias[None, None, None], dtype)
+
+
+class TrackedInstanceNorm(nn.Module):
+    """An instance norm that also keeps running statistics, PyTorch's with ``track_running_stats``.
+
+    The running statistics ("batch_stats") move towards the means over the batch of the instances' means and unbiased
+    variances. In training and by default also in evaluation every instance is normalised by its own statistics, the
+    biased variance; networks of this kind are published by people who never left the training mode.
+
+    Attributes:
+        momentum: weight of the old running statistics.
+        epsilon: added to the variance.
+        use_running: in evaluation the running statistics normalise.
+        dtype: type of the result; None takes the widest of input and params.
+    """
+
+    momentum: float = 0.9
+    epsilon: float = 1e-5
+    use_running: bool = False
+    dtype: DTypeLike | None = None
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w c"], *, train: bool) -> Float[Array, "b h w c"]:
+        shape = x.shape[-1:]
+        scale = self.param("scale", nn.initializers.ones_init(), shape)
+        bias = self.param("bias", nn.initializers.zeros_init(), shape)
+        running_mean = self.variable("batch_stats", "mean", jnp.zeros, shape)
+        running_var = self.variable("batch_stats", "var", jnp.ones, shape)
+        dtype = _result_type(x, self.dtype, scale)
+        x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+        mean, var = (_per_channel(v.value, x.ndim) for v in (running_mean, running_var))
+        if train or not self.use_running:
+            mean = x.mean(axis=(1, 2), keepdims=True)
+            var = ((x - mean) ** 2).mean(axis=(1, 2), keepdims=True)
+        if train and not self.is_initializing():
+            count = x.shape[1] * x.shape[2]
+            unbiased = var * (count / max(count - 1, 1))
+            for running, new in ((running_mean, mean), (running_var, unbiased)):
+                moved = self.momentum * running.value + (1 - self.momentum) * lax.stop_gradient(new.mean(axis=(0, 1, 2)))
+                running.value = moved.astype(running.value.dtype)
         factor = scale[None, None, None] * lax.rsqrt(var + self.epsilon)
         return _scale_shift(x - mean, factor, bias[None, None, None], dtype)

@@ -146,6 +146,7 @@ def run_loop(
     """
     start = int(state.step)
     queue, scored = MetricQueue(), (-1, math.nan)
+    remarked: set[str] = set()
     with StopSignal() as stop, Progress(start, schedule.steps, engine.batch_size) as progress:
 
         def report(rows: list[tuple[int, dict[str, float]]]) -> None:
@@ -154,6 +155,10 @@ def run_loop(
                 if schedule.due(schedule.log_every, at):
                     writers.scalars(at, {**values, **progress.rates()})
                     progress.line(at, values)
+                    for remark in engine.method.remarks(values):
+                        if remark not in remarked:
+                            log.warning("step %d: %s", at, remark)
+                        remarked.add(remark)
 
         def save(done: int) -> None:
             report(queue.drain())  # before saving: a state that is not finite is never saved

@@ -3,19 +3,25 @@
 from collections.abc import Mapping
 from typing import Any
 
+import jax.numpy as jnp
 import optax
+from jax.typing import ArrayLike
 
 from reenax.core.errors import UserError
 
-KEYS = frozenset({"lr", "schedule", "milestones", "factor", "warmup_steps", "b1", "b2", "eps", "weight_decay", "clip"})
+SCHEDULE_KEYS = frozenset({"lr", "schedule", "milestones", "factor", "hold", "decay", "period", "warmup_steps"})
+KIND_KEYS = {"adam": frozenset({"b1", "b2", "eps", "weight_decay"}), "sgd": frozenset({"momentum"})}
+KEYS = SCHEDULE_KEYS | {"kind", "l2", "clip"}
 
 
 def make_schedule(settings: Mapping[str, Any], steps: int, steps_per_epoch: int, prefix: str) -> optax.Schedule:
     """The learning rate as a function of the step.
 
     Args:
-        settings: ``lr``; ``schedule`` "constant", "cosine" (to zero at the last step) or "milestones" (times
-            ``factor`` after each of ``milestones``, which count epochs); ``warmup_steps`` of linear rise.
+        settings: ``lr``; ``schedule`` "constant", "cosine" (to zero at the last step), "milestones" (times
+            ``factor`` after each of ``milestones``, which count epochs) or "linear" (in stairs: after e whole periods
+            the rate is lr * (1 - max(0, e - hold) / decay), a period being ``period`` steps, 0 for an epoch);
+            ``warmup_steps`` of linear rise.
         steps: length of the training.
         steps_per_epoch: what a milestone is multiplied by.
         prefix: how messages call the settings.
@@ -32,8 +38,17 @@ def make_schedule(settings: Mapping[str, Any], steps: int, steps_per_epoch: int,
         factor = settings.get("factor", 0.1)
         boundaries = {int(m * steps_per_epoch) - warmup: factor for m in settings["milestones"]}
         schedule = optax.piecewise_constant_schedule(lr, boundaries)
+    elif name == "linear":
+        hold, decay, period = settings["hold"], settings["decay"], settings.get("period") or steps_per_epoch
+        if decay <= 0:
+            raise UserError(f"{prefix}.decay={decay}: the linear schedule needs the positive number of its periods")
+
+        def schedule(count: ArrayLike) -> ArrayLike:
+            done = (jnp.asarray(count) + warmup) // period
+            return lr * jnp.clip(1 - jnp.maximum(0, done - hold) / decay, 0, 1)
+
     else:
-        raise UserError(f'{prefix}.schedule={name!r} is unknown; use "constant", "cosine" or "milestones"')
+        raise UserError(f'{prefix}.schedule={name!r} is unknown; use "constant", "cosine", "milestones" or "linear"')
     if not warmup:
         return schedule
     return optax.join_schedules([optax.linear_schedule(0.0, lr, warmup), schedule], [warmup])
@@ -42,25 +57,34 @@ def make_schedule(settings: Mapping[str, Any], steps: int, steps_per_epoch: int,
 def make_optimisers(
     optim: Mapping[str, Mapping[str, Any]], steps: int, steps_per_epoch: int
 ) -> dict[str, optax.GradientTransformation]:
-    """One Adam (with decoupled weight decay and clipping of the global norm where asked) per entry of ``config.optim``.
+    """One optimiser per entry of ``config.optim``, at the entry's schedule.
+
+    ``kind`` "adam" (the default) takes b1, b2, eps and weight_decay (decoupled), "sgd" takes momentum; both take ``l2``
+    (times the params, added to the gradient before anything else: what PyTorch calls weight decay) and ``clip`` (of
+    the global norm).
 
     Raises:
-        UserError: an unknown key or schedule.
+        UserError: an unknown key, kind or schedule.
     """
     made = {}
     for name, settings in optim.items():
-        prefix = f"config.optim.{name}"
+        prefix, kind = f"config.optim.{name}", settings.get("kind", "adam")
+        if kind not in KIND_KEYS:
+            raise UserError(f"{prefix}.kind={kind!r} is unknown; use {' or '.join(KIND_KEYS)}")
         for key in settings:
-            if key not in KEYS:
-                raise UserError(f"{prefix}.{key} is unknown; the keys are: {', '.join(sorted(KEYS))}")
+            if key not in KEYS | KIND_KEYS[kind]:
+                known = ", ".join(sorted(KEYS | KIND_KEYS[kind]))
+                raise UserError(f"{prefix}.{key} is unknown; the keys are: {known}")
         schedule = make_schedule(settings, steps, steps_per_epoch, prefix)
-        adam = optax.adamw(
-            schedule,
-            b1=settings.get("b1", 0.9),
-            b2=settings.get("b2", 0.999),
-            eps=settings.get("eps", 1e-8),
-            weight_decay=settings.get("weight_decay", 0.0),
-        )
-        clip = settings.get("clip", 0.0)
-        made[name] = optax.chain(optax.clip_by_global_norm(clip), adam) if clip else adam
+        own = {key: settings[key] for key in KIND_KEYS[kind] if key in settings}
+        if kind == "adam":
+            optimiser = optax.adamw(schedule, **{"weight_decay": 0.0, **own})
+        else:
+            optimiser = optax.sgd(schedule, momentum=own.get("momentum") or None)
+        first = []
+        if clip := settings.get("clip", 0.0):
+            first.append(optax.clip_by_global_norm(clip))
+        if l2 := settings.get("l2", 0.0):
+            first.append(optax.add_decayed_weights(l2))
+        made[name] = optax.chain(*first, optimiser) if first else optimiser
     return made

@@ -125,6 +125,21 @@ def test_a_loss_that_is_not_finite_stops_and_names_player_and_term(tmp_path):
         assert checkpoints.latest_step() == 4
 
 
+class Remarking(Regression):
+    """Has something to say about its numbers."""
+
+    def remarks(self, metrics):
+        return ("the loss is a number: rejoice",) if np.isfinite(metrics["painter/loss"]) else ()
+
+
+def test_what_a_method_says_of_its_numbers_is_logged_once(tmp_path, caplog):
+    with caplog.at_level(logging.WARNING, "reenax"):
+        start(tmp_path, Remarking())
+    assert [r.getMessage() for r in caplog.records if "rejoice" in r.getMessage()] == [
+        "step 2: the loss is a number: rejoice"
+    ]
+
+
 def test_sheets_and_clips_are_written(tmp_path):
     start(tmp_path)
     names = sorted(p.name for p in (tmp_path / "samples").iterdir())
@@ -175,10 +190,35 @@ def test_schedules():
     )
     cosine = make_schedule({"lr": 2.0, "schedule": "cosine", "warmup_steps": 10}, 110, 1, "config.optim.a")
     np.testing.assert_allclose([np.asarray(cosine(i)) for i in (0, 5, 10, 60, 110)], [0, 1, 2, 1, 0], atol=1e-6)
-    with pytest.raises(UserError, match="config.optim.a.schedule='linear' is unknown"):
-        make_schedule({"lr": 1.0, "schedule": "linear"}, 1, 1, "config.optim.a")
+    # GANimation: epochs 1 to 21 at the full rate, the thirtieth at a tenth
+    linear = make_schedule({"lr": 1.0, "schedule": "linear", "hold": 20, "decay": 10}, 300, 10, "config.optim.a")
+    np.testing.assert_allclose(
+        [np.asarray(linear(i)) for i in (0, 209, 210, 299, 400)], [1, 1, 0.9, 0.1, 0], rtol=1e-6, atol=1e-9
+    )
+    with pytest.raises(UserError, match=r"config.optim.a.decay=0: the linear schedule needs"):
+        make_schedule({"lr": 1.0, "schedule": "linear", "hold": 0, "decay": 0}, 1, 1, "config.optim.a")
+    with pytest.raises(UserError, match="config.optim.a.schedule='square' is unknown"):
+        make_schedule({"lr": 1.0, "schedule": "square"}, 1, 1, "config.optim.a")
     with pytest.raises(UserError, match="config.optim.g.momentum is unknown"):
         make_optimisers({"g": {"lr": 1.0, "momentum": 0.9}}, 1, 1)
+
+
+def test_optimisers_of_both_kinds():
+    settings = {
+        "adam": {"lr": 1.0, "l2": 0.5, "schedule": "constant"},
+        "sgd": {"kind": "sgd", "lr": 0.1, "momentum": 0.9, "clip": 1.0},
+    }
+    made, params = make_optimisers(settings, 10, 10), {"x": np.array([2.0, -4.0], np.float32)}
+    zero = {"x": np.zeros(2, np.float32)}
+    step, _ = made["adam"].update(zero, made["adam"].init(params), params)
+    np.testing.assert_allclose(step["x"], [-1, 1], rtol=1e-5)  # the decay is all gradient that there is
+    state, steps = made["sgd"].init(params), []
+    for _ in range(2):
+        step, state = made["sgd"].update({"x": np.array([3.0, 4.0], np.float32)}, state, params)
+        steps.append(step["x"])
+    np.testing.assert_allclose(steps, [[-0.06, -0.08], [-0.114, -0.152]], rtol=1e-5)
+    with pytest.raises(UserError, match=r"config.optim.g.kind='lion' is unknown; use adam or sgd"):
+        make_optimisers({"g": {"kind": "lion", "lr": 1.0}}, 1, 1)
 
 
 def test_wandb_writes_offline(tmp_path, caplog):
