@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 
 from reenax.core.errors import UserError
+from reenax.core.unpickle import numbers, read_pickle
 from reenax.geometry.array_files import read_arrays
 from reenax.geometry.face_model import FaceModel, Skeleton
 from reenax.interop.face_models.assembly import Parts, assemble, checked, indexes
 from reenax.interop.face_models.landmark_files import Landmarks
-from reenax.interop.face_models.unpickle import numbers, read_pickle
 
 LICENCE = "FLAME: the terms of the page that the file came from; 2017 to 2020 non-commercial research only"
 IDENTITY = 300

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from reenax.core.errors import UserError
+from reenax.core.unpickle import numbers, unpickle
 from reenax.geometry.array_files import read_arrays
 from reenax.geometry.face_model import LANDMARKS
-from reenax.interop.face_models.unpickle import numbers, unpickle
 
 MAX_BYTES = 2**24
 FORMS = (

@@ -11,8 +11,8 @@ import pytest
 import scipy.sparse
 
 from reenax.core.errors import UserError
+from reenax.core.unpickle import numbers, read_pickle
 from reenax.interop.face_models import convert_face_model, read_face_model
-from reenax.interop.face_models.unpickle import numbers, read_pickle
 from tests.interop.face_models.made_up_face import EXPRESSION, assert_same_face, made_up_face, one_line
 from tests.interop.face_models.made_up_flame import JOINTS, Runs, flame, python2_array
 

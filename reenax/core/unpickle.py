@@ -1,9 +1,9 @@
 """Pickles of numbers, read without running anything that is in them.
 
-A pickle is a program: it names functions and calls them. Here no name is ever looked up. The few that a face model
-needs (arrays of NumPy, sparse matrices of SciPy, arrays of chumpy) stand for plain records of this module, everything
-else is refused by name. Even NumPy's own rebuilding of arrays is not used, for it trusts the sizes and the types that a
-file declares.
+A pickle is a program: it names functions and calls them. Here no name is ever looked up. The few that face models and
+tables of labels need (arrays of NumPy, sparse matrices of SciPy, arrays of chumpy) stand for plain records of this
+module, everything else is refused by name. Even NumPy's own rebuilding of arrays is not used, for it trusts the sizes
+and the types that a file declares.
 """
 
 import io
@@ -212,7 +212,7 @@ class _Unpickler(pickle._Unpickler):  # the one in Python: it takes no memory fo
         self.append(self.pop_mark())
 
     def load_refused(self) -> None:
-        raise _Refused("uses an instruction that no model needs")
+        raise _Refused("uses an instruction that no table of numbers needs")
 
     dispatch = {  # noqa: RUF012  # pyright: ignore[reportAssignmentType] (nobody changes it)
         **pickle._Unpickler.dispatch,
