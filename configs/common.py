@@ -14,8 +14,9 @@ Any key can be changed from the command line: ``--config.batch_size=8``, ``--con
     steps                length of the training; None: epochs x items of the dataset x repeats / batch_size
     epochs, repeats      see steps
     data                 sampler, size of the frames, by_identity, swap, flip, jitter (brightness, contrast, saturation,
-                         hue), resize (two factors), labels (fields that go into the batch), frames (of a window),
-                         threads, workers
+                         hue), resize (two factors), labels (fields that go into the batch), targets (also labels of
+                         other frames: target_*), frames (of a window), people (the only ones used; () for all),
+                         audio_window (seconds of the label "audio"), threads, workers
     frozen               network -> folder of imported weights, or "random" for random features
     mesh                 devices along "data" (-1: all) and "fsdp"
     wandb                mode ("disabled", "offline", "online") and project
@@ -61,7 +62,10 @@ def base_config(method: str) -> Config:
             "jitter": {"brightness": 0.0, "contrast": 0.0, "saturation": 0.0, "hue": 0.0},
             "resize": (),
             "labels": (),
+            "targets": False,
             "frames": 0,
+            "people": (),
+            "audio_window": 0.2,
             "threads": 16,
             "workers": 0,
         }

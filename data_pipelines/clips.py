@@ -20,6 +20,9 @@ DIGEST_FILE = "digest.json"
 INDEX_FILE = "clips.json"
 """For every split, in the order of the records: [clip_id, identity, number of frames, fields the clip lacks]."""
 
+AUDIO_WINDOW = 0.2
+"""Seconds of sound that go with a frame where nothing else is asked for."""
+
 
 class Clips:
     """One split of a dataset. `clips[i]` is a record as in `data_pipelines.schema`; picklable, opens files when read.
@@ -41,6 +44,8 @@ class Clips:
         self.clip_identities: tuple[str, ...] = tuple(row[1] for _, row in rows)
         self.lengths: tuple[int, ...] = tuple(row[2] for _, row in rows)
         """Number of frames of every clip."""
+        self.lacking: tuple[frozenset[str], ...] = tuple(frozenset(row[3]) for _, row in rows)
+        """Of every clip the fields that it has no content for, such as "audio" where nothing is heard."""
 
     @property
     def identities(self) -> tuple[str, ...]:
@@ -68,23 +73,32 @@ class Clips:
         return self.examples(index, chosen)[0]
 
     def examples(
-        self, index: int, chosen: Sequence[int], labels: Sequence[str] = ()
+        self,
+        index: int,
+        chosen: Sequence[int],
+        labels: Sequence[str] = (),
+        audio_window: float = AUDIO_WINDOW,
+        pictures: bool = True,
     ) -> tuple[list[UInt8[np.ndarray, "h w 3"]], dict[str, Shaped[np.ndarray, "k ..."]]]:
         """Some frames of a record as `frames` gives them, and what these fields say of each of them.
 
-        A field without a time axis says the same of every frame. Raises UserError as `clips[i]`.
+        A field without a time axis says the same of every frame, but "audio": that is cut to `audio_window` seconds
+        around every frame, int16 [k n]. Without `pictures` no picture is decoded, and the list is empty. Raises
+        UserError as `clips[i]`.
         """
         raw = self._raw(index)
         try:
             features = self._example.FromString(raw).features.feature
-            pictures = features["frames"].bytes_list.value
+            encoded = features["frames"].bytes_list.value
             values = {}
             for name in labels:
-                field = schema.FIELDS[name]
-                key = name if name in features else f"{name}/value"  # TFDS keeps the shape of two free axes apart
-                rows = np.frombuffer(features[key].bytes_list.value[0], field.dtype)
-                values[name] = _rows(rows, field, len(pictures), chosen)
-            return [simplejpeg.decode_jpeg(pictures[k], "RGB") for k in chosen], values
+                if name == "audio":
+                    times = _flat(features, "timestamps")
+                    moments = times[list(chosen)] - times[0]
+                    values[name] = sound_around(_flat(features, name), moments, audio_window)
+                else:
+                    values[name] = _rows(_flat(features, name), schema.FIELDS[name], len(encoded), chosen)
+            return [simplejpeg.decode_jpeg(encoded[k], "RGB") for k in chosen if pictures], values
         except Exception as error:
             raise self._unreadable(index, error) from error
 
@@ -166,6 +180,32 @@ def decode_clip(record: schema.Record, indices: Sequence[int] | None = None) -> 
     """The frames of a record, all or those with these indices, as pixels. Raises ValueError on damaged pictures."""
     pictures = record["frames"] if indices is None else [record["frames"][k] for k in indices]
     return np.stack([simplejpeg.decode_jpeg(picture, "RGB") for picture in pictures])
+
+
+def sound_around(
+    sound: Shaped[np.ndarray, " n"], moments: Shaped[np.ndarray, " k"], window: float
+) -> Shaped[np.ndarray, "k samples"]:
+    """Pieces of a sound around some moments, the middle sample (number samples // 2) at the moment itself.
+
+    sound: mono at 16 kHz.
+    moments: in seconds from the beginning of the sound.
+    window: length of a piece in seconds; it has round(16000 window) samples.
+
+    What is before the beginning or behind the end is silence: zeros.
+    """
+    samples = round(window * schema.AUDIO_RATE)
+    places = np.rint(np.asarray(moments) * schema.AUDIO_RATE).astype(np.int64)[:, None] + np.arange(samples)[None]
+    places -= samples // 2
+    inside = (places >= 0) & (places < len(sound))
+    pieces = np.zeros(places.shape, sound.dtype)
+    pieces[inside] = sound[places[inside]]
+    return pieces
+
+
+def _flat(features: Any, name: str) -> Shaped[np.ndarray, " n"]:
+    """The content of a field in a parsed example, without its shape."""
+    key = name if name in features else f"{name}/value"  # TFDS keeps the shape of two free axes apart
+    return np.frombuffer(features[key].bytes_list.value[0], schema.FIELDS[name].dtype)
 
 
 def _rows(

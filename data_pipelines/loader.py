@@ -2,9 +2,10 @@
 
 Keys of a data config:
 
-sampler      "pair": two frames of one clip; "labelled": one frame; "window": consecutive frames
-             (`data_pipelines.samplers` explains the next seven)
-by_identity, swap, flip, jitter, resize, labels, frames
+sampler      "pair": two frames of one clip; "labelled": one frame; "window": consecutive frames; "people": a frame
+             of everybody; "acted": frames of two people who do the same (`data_pipelines.samplers` and
+             `data_pipelines.acted` explain the next ten)
+by_identity, swap, flip, jitter, resize, labels, targets, frames, people, audio_window
 size         side of the frames; must be the dataset's
 threads      reading threads of a process (default 4)
 workers      worker processes (default 0: threads of this process do the work)
@@ -31,7 +32,8 @@ from reenax.core.errors import UserError
 __all__ = ["Batches", "Clips", "batches", "decode_clip", "items_per_epoch", "open_clips"]
 
 KEYS = frozenset(
-    {"sampler", "by_identity", "swap", "flip", "jitter", "resize", "labels", "frames", "size", "threads", "workers"}
+    {"sampler", "by_identity", "swap", "flip", "jitter", "resize", "labels", "targets", "frames", "people"}
+    | {"audio_window", "size", "threads", "workers"}
 )
 
 BUFFERED_EXAMPLES = 64

@@ -5,14 +5,17 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
-from jaxtyping import Shaped
 
 from data_pipelines import schema, transforms
-from data_pipelines.clips import Clips
+from data_pipelines.acted import Acted
+from data_pipelines.clips import AUDIO_WINDOW, Clips
+from data_pipelines.items import Example, clips_of, items, unknown_people
 from reenax.core.errors import UserError
 
-Example = dict[str, Shaped[np.ndarray, "..."]]
-"""Pictures, uint8 [h w 3], and labels of them."""
+SAMPLERS = ("pair", "labelled", "window", "people", "acted")
+
+UNMOVED = frozenset({"action_units", "attributes", "audio", "fps", "timestamps"})
+"""Fields that say the same of a frame and of its mirror image."""
 
 
 class Sampler(Protocol):
@@ -35,7 +38,10 @@ class Pair:
     flip: where they did not, with probability 1/2 both are mirrored.
     jitter: strengths of brightness, contrast, saturation, hue; () or {} for none.
     resize: range of the random enlargement before a crop, None for none.
-    labels: fields of the records; no change of place (flip, resize) is possible with them.
+    labels: fields of the records; no change of place (flip, resize) is possible with them, but `UNMOVED`. Clips that
+        lack one of them are left out.
+    people: only these, () for everybody.
+    audio_window: seconds of the label "audio", int16 [n], around a frame.
     """
 
     clips: Clips
@@ -45,10 +51,12 @@ class Pair:
     jitter: Mapping[str, float] | None = None
     resize: tuple[float, float] | None = None
     labels: tuple[str, ...] = ()
+    people: tuple[str, ...] = ()
+    audio_window: float = AUDIO_WINDOW
     _items: list[list[int]] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "_items", _items(self.clips, self.by_identity))
+        object.__setattr__(self, "_items", items(self.clips, self.by_identity, self.people, self.labels))
 
     def __len__(self) -> int:
         return len(self._items)
@@ -61,7 +69,7 @@ class Pair:
         swapped, mirrored = rng.random(2) < 0.5
         if self.swap and swapped:
             pair.reverse()
-        pictures, labels = self.clips.examples(clip, pair, self.labels)
+        pictures, labels = self.clips.examples(clip, pair, self.labels, self.audio_window)
         if self.flip and mirrored and not (self.swap and swapped):
             pictures = transforms.mirror(pictures)
         if self.resize is not None:
@@ -76,31 +84,52 @@ class Pair:
 
 @dataclass(frozen=True)
 class Labelled:
-    """One frame and what is known of it: {"source": uint8 [h w 3], field: its row, ...}, for networks that read faces.
+    """One frame and what is known of it: {"source": uint8 [h w 3], field: its row, ...}.
 
-    clips, by_identity, jitter, labels: as for `Pair`.
+    For networks that read faces and, with targets, for those that learn from pictures without counterpart to give a
+    face other labels (GANimation, StarGAN).
+
+    targets: also what is known of another frame, drawn like the first one and independently of it: {"target_<field>"}.
+    flip: with probability 1/2 the picture is mirrored.
+    clips, by_identity, jitter, labels, people, audio_window: as for `Pair`.
     """
 
     clips: Clips
     labels: tuple[str, ...]
     by_identity: bool = False
+    targets: bool = False
+    flip: bool = False
     jitter: Mapping[str, float] | None = None
+    people: tuple[str, ...] = ()
+    audio_window: float = AUDIO_WINDOW
     _items: list[list[int]] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "_items", _items(self.clips, self.by_identity))
+        object.__setattr__(self, "_items", items(self.clips, self.by_identity, self.people, self.labels))
 
     def __len__(self) -> int:
         return len(self._items)
 
     def __call__(self, index: int, rng: np.random.Generator) -> Example:
-        choices = self._items[index]
-        clip = choices[int(rng.integers(len(choices)))]
-        frame = int(rng.integers(self.clips.lengths[clip]))
-        pictures, labels = self.clips.examples(clip, [frame], self.labels)
+        pictures, labels = self._rows(*self._draw(index, rng))
+        target = self._draw(int(rng.integers(len(self._items))), rng)
+        if rng.random() < 0.5 and self.flip:
+            pictures = transforms.mirror(pictures)
         if self.jitter:
             pictures = transforms.colour_jitter(pictures, self.jitter, rng)
-        return {"source": pictures[0], **{name: rows[0] for name, rows in labels.items()}}
+        example = {"source": pictures[0], **{name: rows[0] for name, rows in labels.items()}}
+        if self.targets:
+            example |= {f"target_{name}": rows[0] for name, rows in self._rows(*target, pictures=False)[1].items()}
+        return example
+
+    def _draw(self, index: int, rng: np.random.Generator) -> tuple[int, int]:
+        """The numbers of a clip of an item, and of one of its frames."""
+        choices = self._items[index]
+        clip = choices[int(rng.integers(len(choices)))]
+        return clip, int(rng.integers(self.clips.lengths[clip]))
+
+    def _rows(self, clip: int, frame: int, pictures: bool = True) -> tuple[list[np.ndarray], dict[str, np.ndarray]]:
+        return self.clips.examples(clip, [frame], self.labels, self.audio_window, pictures=pictures)
 
 
 @dataclass(frozen=True)
@@ -110,7 +139,7 @@ class Window:
     A clip that is too short is left out.
 
     frames: length of the window.
-    clips, by_identity, jitter: as for `Pair`; all frames of a window are changed alike.
+    clips, by_identity, jitter, people: as for `Pair`; all frames of a window are changed alike.
     flip: with probability 1/2 the window is mirrored.
     """
 
@@ -119,16 +148,18 @@ class Window:
     by_identity: bool = False
     flip: bool = False
     jitter: Mapping[str, float] | None = None
+    people: tuple[str, ...] = ()
     _items: list[list[int]] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        items, lengths = _items(self.clips, self.by_identity), self.clips.lengths
-        long = [[i for i in item if lengths[i] >= self.frames] for item in items]
+        lengths = self.clips.lengths
+        given = items(self.clips, self.by_identity, self.people)
+        long = [[i for i in item if lengths[i] >= self.frames] for item in given]
         object.__setattr__(self, "_items", [item for item in long if item])
         if not self._items:
             raise UserError(
                 f"data.frames={self.frames}: the longest clip of {self.clips.directory} has "
-                f"{max(lengths)} frames; take fewer, or prepare longer clips"
+                f"{max(lengths[i] for item in given for i in item)} frames; take fewer, or prepare longer clips"
             )
 
     def __len__(self) -> int:
@@ -147,51 +178,109 @@ class Window:
         return {"frames": np.stack(pictures)}
 
 
-def _items(clips: Clips, by_identity: bool) -> list[list[int]]:
-    """What one example is drawn from: the clips of a person, or a single clip."""
-    members: dict[str, list[int]] = {}
-    for index, identity in enumerate(clips.clip_identities):
-        members.setdefault(identity if by_identity else str(index), []).append(index)
-    return [members[name] for name in sorted(members)] if by_identity else list(members.values())
+@dataclass(frozen=True)
+class People:
+    """A frame of everybody: {"frames": uint8 [n h w 3], field: [n ...], ...}, drawn independently of each other.
+
+    For networks that belong to certain people (ReenactGAN). One epoch is as many examples as the one has clips who
+    has the most.
+
+    people: who, in the order of the first axis; at least two.
+    clips, jitter, labels, audio_window: as for `Pair`; all frames of an example are changed alike.
+    """
+
+    clips: Clips
+    people: tuple[str, ...]
+    labels: tuple[str, ...] = ()
+    jitter: Mapping[str, float] | None = None
+    audio_window: float = AUDIO_WINDOW
+    _clips: list[list[int]] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if len(self.people) < 2:
+            raise UserError(
+                f"data.people={self.people}: the sampler 'people' needs two or more, such as "
+                f"{self.clips.identities[:2]}"
+            )
+        unknown_people(self.clips, self.people)
+        object.__setattr__(self, "_clips", [clips_of(self.clips, (name,), self.labels) for name in self.people])
+
+    def __len__(self) -> int:
+        return max(map(len, self._clips))
+
+    def __call__(self, index: int, rng: np.random.Generator) -> Example:
+        del index  # nobody's clips come in the order of another one's
+        pictures, rows = [], []
+        for choices in self._clips:
+            clip = choices[int(rng.integers(len(choices)))]
+            frame = int(rng.integers(self.clips.lengths[clip]))
+            shown, said = self.clips.examples(clip, [frame], self.labels, self.audio_window)
+            pictures += shown
+            rows.append(said)
+        if self.jitter:
+            pictures = transforms.colour_jitter(pictures, self.jitter, rng)
+        labels = {name: np.concatenate([said[name] for said in rows]) for name in self.labels}
+        return {"frames": np.stack(pictures), **labels}
 
 
 def make_sampler(clips: Clips, config: Mapping[str, Any]) -> Sampler:
     """The sampler that a data config describes (`data_pipelines.loader` lists the keys). Raises UserError."""
     config = dict(config.items())
     name = config.get("sampler", "pair")
-    if name not in ("pair", "labelled", "window"):
-        raise UserError(f"data.sampler {name!r}: there are 'pair', 'labelled' and 'window'")
+    if name not in SAMPLERS:
+        raise UserError(f"data.sampler {name!r}: there are {', '.join(map(repr, SAMPLERS[:-1]))} and {SAMPLERS[-1]!r}")
     size = config.get("size", clips.size)
     if size != clips.size:
         raise UserError(
             f"{clips.directory}: the frames are {clips.size}x{clips.size}, data.size is {size}; "
             f"prepare the videos with --size {size}"
         )
-    labels = _labels(clips, tuple(config.get("labels") or ()))
+    labels, people = _labels(clips, tuple(config.get("labels") or ())), tuple(config.get("people") or ())
     by_identity, jitter = bool(config.get("by_identity", False)), _jitter(config.get("jitter"))
     flip, resize = bool(config.get("flip", False)), _resize(config.get("resize"))
-    if labels and (flip or resize):
-        raise UserError("data.labels: labels do not follow data.flip and data.resize; switch these off")
+    window = _audio_window(config.get("audio_window", AUDIO_WINDOW))
+    moved = set(labels) if resize else set(labels) - UNMOVED
+    if moved and (flip or resize):
+        raise UserError(f"data.labels: {min(moved)!r} does not follow data.flip and data.resize; switch these off")
+    _only_known(name, config)
     if name == "labelled":
         if not labels:
             raise UserError("data.labels is empty: the sampler 'labelled' needs fields, such as ('landmarks',)")
-        return Labelled(clips, labels, by_identity=by_identity, jitter=jitter)
+        targets = bool(config.get("targets", False))
+        return Labelled(clips, labels, by_identity, targets, flip, jitter, people, window)
     if name == "window":
         frames = int(config.get("frames") or 0)
         if frames < 2:
             raise UserError(f"data.frames={frames}: the sampler 'window' needs a length of 2 frames or more")
-        if labels or resize or config.get("swap"):
-            raise UserError("the sampler 'window' knows no data.labels, data.resize and data.swap; switch these off")
-        return Window(clips, frames, by_identity=by_identity, flip=flip, jitter=jitter)
-    return Pair(
-        clips,
-        by_identity=by_identity,
-        swap=bool(config.get("swap", False)),
-        flip=flip,
-        jitter=jitter,
-        resize=resize,
-        labels=labels,
-    )
+        return Window(clips, frames, by_identity=by_identity, flip=flip, jitter=jitter, people=people)
+    if name == "people":
+        return People(clips, people, labels, jitter, window)
+    if name == "acted":
+        return Acted(clips, labels, by_identity, jitter, people)
+    swap = bool(config.get("swap", False))
+    return Pair(clips, by_identity, swap, flip, jitter, resize, labels, people, window)
+
+
+_MEANINGLESS = {
+    "pair": ("targets",),
+    "labelled": (),
+    "window": ("labels", "resize", "swap", "targets"),
+    "people": ("by_identity", "flip", "resize", "swap", "targets"),
+    "acted": ("flip", "resize", "swap", "targets"),
+}
+"""Keys that a sampler cannot follow."""
+
+
+def _only_known(name: str, config: Mapping[str, Any]) -> None:
+    for key in _MEANINGLESS[name]:
+        if config.get(key):
+            raise UserError(f"data.{key}={config[key]}: the sampler {name!r} knows no data.{key}; switch it off")
+
+
+def _audio_window(value: Any) -> float:
+    if not 0.01 <= float(value) <= 10:
+        raise UserError(f"data.audio_window={value}: give the seconds of sound around a frame, from 0.01 to 10")
+    return float(value)
 
 
 def _labels(clips: Clips, names: tuple[str, ...]) -> tuple[str, ...]:

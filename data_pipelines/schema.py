@@ -18,6 +18,9 @@ Record = Mapping[str, Any]
 TIME = "t"
 """Letter of the axis that runs over the frames of the clip."""
 
+AUDIO_RATE = 16_000
+"""Samples per second of the sound."""
+
 
 @dataclass(frozen=True)
 class Field:
@@ -56,7 +59,17 @@ FIELDS: Mapping[str, Field] = {
         shape=(TIME, 68, 2),
     ),
     "landmarks_3d": Field("68 points x, y, z; x and y as in landmarks, z in the same unit", shape=(TIME, 68, 3)),
+    "landmarks_106": Field("106 points of the face, in the unit of landmarks", shape=(TIME, 106, 2)),
     "action_units": Field("intensity of 17 facial action units", shape=(TIME, 17), limits=(0.0, 5.0)),
+    "acted": Field(
+        "what is acted: numbers of the expression, the view and the gaze; 0 is neutral, frontal and straight",
+        shape=(TIME, 3),
+        dtype=np.int32,
+        limits=(0, np.inf),
+    ),
+    "attributes": Field(
+        "1 where something is true of the frame, else 0", shape=(TIME, "attributes"), limits=(0.0, 1.0)
+    ),
     "pose": Field("pitch, yaw, roll and translation of the head", shape=(TIME, 6), unit="radians; cm"),
     "expression": Field("expression coefficients of a head model", shape=(TIME, "expression")),
     "camera": Field("parameters of the camera", shape=(TIME, "camera")),

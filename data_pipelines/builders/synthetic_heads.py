@@ -18,13 +18,13 @@ from typing import Any
 
 import xxhash
 
-from data_pipelines import building, schema
+from data_pipelines import building
 from data_pipelines.builders.video_folder import VideoFolder
 from data_pipelines.clips import DIGEST_FILE, describe
 from data_pipelines.inputs import split_identities
 from data_pipelines.parts import read_part, write_part
 from data_pipelines.progress import Progress
-from data_pipelines.synthetic.clips import Settings, Take, clip_record
+from data_pipelines.synthetic.clips import FIELDS, Settings, Take, clip_record
 from data_pipelines.synthetic.people import person
 from data_pipelines.workers import die_with_parent
 from reenax.core.errors import UserError
@@ -97,7 +97,7 @@ def prepare_synthetic(
                 {split: _records(folder, takes) for split, takes in splits.items()},
                 {},
                 size,
-                frozenset(schema.FIELDS),
+                FIELDS,
                 builder=SyntheticHeads,
             )
         shutil.rmtree(out / building.WORK_FOLDER, ignore_errors=True)

@@ -9,6 +9,7 @@ import numpy as np
 import simplejpeg
 from PIL import Image
 
+from data_pipelines import schema
 from data_pipelines.cutting import JPEG_QUALITY
 from data_pipelines.synthetic.life import Performance, perform
 from data_pipelines.synthetic.people import Person, person
@@ -27,6 +28,9 @@ CAMERA = np.array([HALF_FIELD, DISTANCE, HEIGHT], np.float32)
 
 PICTURES = ("frames", "mask", "parts")
 PER_FRAME = (*PICTURES, "landmarks", "landmarks_3d", "landmarks_mean")
+
+FIELDS = frozenset(schema.FIELDS) - {"acted", "attributes", "landmarks_106"}
+"""What the records of `clip_record` have."""
 
 
 @dataclass(frozen=True)

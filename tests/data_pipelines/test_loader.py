@@ -246,12 +246,12 @@ def test_a_window_is_of_consecutive_frames(clips: loader.Clips) -> None:
     [
         ({"sampler": "window"}, "needs a length of 2"),
         ({"sampler": "window", "frames": 1000}, "the longest clip .* has"),
-        ({"sampler": "window", "frames": 3, "swap": True}, "data.swap; switch these off"),
+        ({"sampler": "window", "frames": 3, "swap": True}, "data.swap=True: the sampler 'window' knows no data.swap"),
         ({"sampler": "labelled"}, "labels is empty"),
         ({"labels": ("gaze",)}, "has no 'gaze'; it has audio"),
         ({"labels": ("frames",)}, "no array of numbers"),
         ({"labels": ("landmarks",), "flip": True}, "switch these off"),
-        ({"sampler": "shots"}, "there are 'pair', 'labelled' and 'window'"),
+        ({"sampler": "shots"}, "there are 'pair', 'labelled', 'window', 'people' and 'acted'"),
     ],
 )
 def test_wrong_labels_are_one_line(clips: loader.Clips, config: dict, words: str) -> None:
