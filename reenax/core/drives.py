@@ -2,7 +2,9 @@
 
 from typing import TypeVar
 
+import jax
 import jax.numpy as jnp
+from jaxtyping import Array
 
 from reenax.core.errors import UserError
 from reenax.core.types import DRIVES, AudioDrive, Drive
@@ -40,11 +42,11 @@ def part_of(drive: AnyDrive, begin: int, end: int, size: int | None = None) -> A
     """
     end = min(end, length_of(drive))
 
-    def cut(name: str):
-        rows = getattr(drive, name)
-        if rows is None or name == "waveform":
-            return rows
-        missing = 0 if size is None else size - (end - begin)
+    missing = 0 if size is None else size - (end - begin)
+
+    def cut(rows: Array) -> Array:
         return jnp.concatenate([rows[begin:end], jnp.repeat(rows[end - 1 : end], missing, axis=0)])
 
-    return type(drive)(**{name: cut(name) for name in drive._fields})
+    if isinstance(drive, AudioDrive):
+        return drive._replace(times=cut(drive.times))
+    return jax.tree.map(cut, drive)

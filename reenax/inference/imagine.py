@@ -14,7 +14,8 @@ from reenax.core.errors import UserError
 from reenax.core.pictures import as_bytes, as_float
 from reenax.core.types import Source
 from reenax.inference import provenance
-from reenax.inference.animate import AnimateReport, open_portrait
+from reenax.inference.animate import AnimateReport
+from reenax.inference.portrait import open_portrait
 from reenax.train.runs import Trained
 
 FPS = 25.0

@@ -1,11 +1,13 @@
 """Optimisers and learning rate schedules from a config."""
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
 import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike
+from jaxtyping import Array, Float
 
 from reenax.core.errors import UserError
 
@@ -43,15 +45,17 @@ def make_schedule(settings: Mapping[str, Any], steps: int, steps_per_epoch: int,
         if decay <= 0:
             raise UserError(f"{prefix}.decay={decay}: the linear schedule needs the positive number of its periods")
 
-        def schedule(count: ArrayLike) -> ArrayLike:
-            done = (jnp.asarray(count) + warmup) // period
-            return lr * jnp.clip(1 - jnp.maximum(0, done - hold) / decay, 0, 1)
-
+        schedule = functools.partial(_linear, lr=lr, hold=hold, decay=decay, period=period, before=warmup)
     else:
         raise UserError(f'{prefix}.schedule={name!r} is unknown; use "constant", "cosine", "milestones" or "linear"')
     if not warmup:
         return schedule
     return optax.join_schedules([optax.linear_schedule(0.0, lr, warmup), schedule], [warmup])
+
+
+def _linear(count: ArrayLike, *, lr: float, hold: int, decay: int, period: int, before: int) -> Float[Array, ""]:
+    periods = (jnp.asarray(count) + before) // period
+    return lr * jnp.clip(1 - jnp.maximum(0, periods - hold) / decay, 0, 1)
 
 
 def make_optimisers(

@@ -12,7 +12,8 @@ from data_pipelines.media import AUDIO_RATE, iterate_frames, probe, read_audio, 
 from reenax import __version__
 from reenax.core.errors import UserError
 from reenax.inference import provenance
-from reenax.inference.animate import animate, normalised, paste, soft_mask
+from reenax.inference.animate import animate, normalised
+from reenax.inference.portrait import paste, soft_mask
 from tests.data_pipelines.self_made_videos import frames_of, write_video
 from tests.inference.toys import SIZE, trained
 
@@ -63,7 +64,7 @@ def test_sound_is_carried_over_in_time(rate, portrait, tmp_path):
     driving = write_video(tmp_path / "d.mp4", brightening(50), sound=tone, sound_rate=rate)
     report = run(portrait, driving, tmp_path / "o.mp4")
     assert report.sound
-    assert "with the driving sound" in report.text()
+    assert "with the driver's sound" in report.text()
     sound = read_audio(tmp_path / "o.mp4")
     original = read_audio(driving)
     assert sound is not None
