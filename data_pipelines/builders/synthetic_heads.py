@@ -1,8 +1,11 @@
 """`reenax prepare synthetic`: talking heads that never lived, with exact labels, and the truth across identities.
 
-Splits: "train"; "test", of other people; and "cross", where a person of the test split does what another one does in a
-clip of the test split: pose, expression, gaze and voice of the other, looks, light and background of the person. A
-real camera can never take that picture; with it cross-identity reenactment can be measured.
+Splits: "train"; "test", of other people or of other clips of all people; and "cross", where a person of the test split
+does what another one does in a clip of the test split: pose, expression, gaze and voice of the other, looks, light and
+background of the person. A real camera can never take that picture; with it cross-identity reenactment can be
+measured.
+
+Instead of talking, people can act: all the same numbered expressions (`data_pipelines.synthetic.acting`).
 """
 
 import shutil
@@ -21,10 +24,11 @@ import xxhash
 from data_pipelines import building
 from data_pipelines.builders.video_folder import VideoFolder
 from data_pipelines.clips import DIGEST_FILE, describe
-from data_pipelines.inputs import split_identities
+from data_pipelines.inputs import split_clips, split_identities
 from data_pipelines.parts import read_part, write_part
 from data_pipelines.progress import Progress
-from data_pipelines.synthetic.clips import FIELDS, Settings, Take, clip_record
+from data_pipelines.synthetic.acting import MOST_EXPRESSIONS, MOST_VIEWS
+from data_pipelines.synthetic.clips import ACTED_FIELDS, TALKING_FIELDS, Settings, Take, clip_record
 from data_pipelines.synthetic.people import person
 from data_pipelines.workers import die_with_parent
 from reenax.core.errors import UserError
@@ -53,6 +57,9 @@ def prepare_synthetic(
     seed: int = 0,
     supersampling: int = 2,
     test_share: float = 0.2,
+    split: str = "identity",
+    acted: int = 0,
+    views: int = 1,
     workers: int = 1,
     beam: Sequence[str] | None = None,
     progress: bool = True,
@@ -65,7 +72,11 @@ def prepare_synthetic(
     size: side of the square frames in pixels, one of SIZES.
     seed: of everybody and everything.
     supersampling: samples per pixel and direction that colours are averaged over.
-    test_share: part of the people that are in the test split, two at least when there are three.
+    test_share: part of the people (or clips) that are in the test split, two people at least when there are three.
+    split: "identity": other people are tested on than trained on. "clips": the last clips of everybody are tested, and
+        in the cross split everybody does those of everybody else.
+    acted: if not 0, nobody talks: everybody's one clip is of this many expressions, the same for all, neutral first.
+    views: yaws of the head under which all are acted, 15 degrees apart, the frontal one first.
     workers: processes; they change nothing but the time.
     beam: render on Apache Beam instead, with these options, for example ("--runner=DirectRunner",); its workers must
         see the folder `out`.
@@ -73,17 +84,18 @@ def prepare_synthetic(
     An interrupted run continues where it was, given the same arguments. Gives some lines on what was made. Raises
     UserError for wrong arguments, for a folder that holds something else, and when writing fails.
     """
-    _check(identities, clips, seconds, size, fps, seed, supersampling, test_share, workers)
+    settings = Settings(seed, float(seconds), float(fps), size, supersampling, acted, views)
+    _check(settings, identities, clips, test_share, split, workers)
     began = time.monotonic()
-    settings = Settings(seed, float(seconds), float(fps), size, supersampling)
     asked = {
         "synthetic": FORMAT,
-        **asdict(settings),
+        **{key: value for key, value in asdict(settings).items() if acted or key not in ("acted", "views")},
         "identities": identities,
         "clips": clips,
         "test_share": test_share,
+        **({} if split == "identity" else {"split": split}),
     }
-    splits = plan(identities, clips, seed, test_share)
+    splits = plan(identities, clips, seed, test_share, split)
     with building.claimed(Path(out), asked) as out:
         building.publish(out)
         unchanged = (out / DIGEST_FILE).is_file()
@@ -97,41 +109,46 @@ def prepare_synthetic(
                 {split: _records(folder, takes) for split, takes in splits.items()},
                 {},
                 size,
-                FIELDS,
+                ACTED_FIELDS if acted else TALKING_FIELDS,
                 builder=SyntheticHeads,
             )
         shutil.rmtree(out / building.WORK_FOLDER, ignore_errors=True)
         about = describe(out)
     lines = [f"{out}: {'there already, left as it is' if unchanged else 'dataset written'}"]
-    for split, there in about["splits"].items():
+    for name, there in about["splits"].items():
         lines.append(
-            f"  {split}: {there['clips']} clips, {there['frames']} frames, {len(there['identities'])} identities"
+            f"  {name}: {there['clips']} clips, {there['frames']} frames, {len(there['identities'])} identities"
         )
     return "\n".join([*lines, f"  digest {about['digest'][:16]}, {time.monotonic() - began:.0f} s"])
 
 
-def plan(identities: int, clips: int, seed: int, test_share: float) -> dict[str, list[Take]]:
+def plan(identities: int, clips: int, seed: int, test_share: float, split: str = "identity") -> dict[str, list[Take]]:
     """Split -> its takes, in the order of the records. Empty splits are left out."""
     names = {index: person(seed, index).name for index in range(identities)}
-    places = split_identities(names.values(), _at_least_two(identities, test_share))
-    tested = [index for index in names if places[names[index]] == "test"]
-
-    def own(index: int) -> list[Take]:
-        ids = [f"{names[index]}/{number:04d}" for number in range(clips)]
-        return [Take(index, index, number, id_, id_, id_) for number, id_ in enumerate(ids)]
-
-    splits = {
-        "train": [take for index in names if places[names[index]] == "train" for take in own(index)],
-        "test": [take for index in tested for take in own(index)],
-        "cross": [],
-    }
-    if len(tested) > 1:
-        for source, driver in zip(tested, [*tested[1:], tested[0]], strict=True):
-            for number in range(clips):
-                take, driving = f"/{number:04d}", f"{names[driver]}/{number:04d}"
-                cross = f"{names[source]}<-{driving}"
-                splits["cross"].append(Take(source, driver, number, cross, names[source] + take, driving))
-    return {split: takes for split, takes in splits.items() if takes}
+    own: dict[str, Take] = {}
+    for index, name in names.items():
+        for number in range(clips):
+            id_ = f"{name}/{number:04d}"
+            own[id_] = Take(index, index, number, id_, id_, id_)
+    if split == "clips":
+        places = split_clips({id_: names[take.looks] for id_, take in own.items()}, test_share)
+    else:
+        of_person = split_identities(names.values(), _at_least_two(identities, test_share))
+        places = {id_: of_person[names[take.looks]] for id_, take in own.items()}
+    splits = {where: [take for id_, take in own.items() if places[id_] == where] for where in ("train", "test")}
+    tested = sorted({take.looks for take in splits["test"]})
+    if split == "clips":
+        pairs = [(source, driver) for source in tested for driver in tested if source != driver]
+    else:
+        pairs = list(zip(tested, [*tested[1:], *tested[:1]], strict=True)) if len(tested) > 1 else []
+    splits["cross"] = [
+        Take(source, driver, take.number, f"{names[source]}<-{take.clip_id}", by_source, take.clip_id)
+        for source, driver in pairs
+        for take in splits["test"]
+        if take.looks == driver
+        for by_source in [f"{names[source]}/{take.number:04d}"]
+    ]
+    return {name: takes for name, takes in splits.items() if takes}
 
 
 def _at_least_two(identities: int, test_share: float) -> float:
@@ -139,17 +156,7 @@ def _at_least_two(identities: int, test_share: float) -> float:
     return max(test_share, 2 / identities) if identities >= 3 and test_share > 0 else test_share
 
 
-def _check(
-    identities: int,
-    clips: int,
-    seconds: float,
-    size: int,
-    fps: float,
-    seed: int,
-    supersampling: int,
-    test_share: float,
-    workers: int,
-) -> None:
+def _check(settings: Settings, identities: int, clips: int, test_share: float, split: str, workers: int) -> None:
     def refuse(name: str, value: Any, fix: str) -> None:
         raise UserError(f"{name} {value}: give {fix}")
 
@@ -157,16 +164,27 @@ def _check(
         refuse("identities", identities, f"how many people there are, from 1 to {MOST_PEOPLE}")
     if not 1 <= clips <= 10_000:
         refuse("clips", clips, "how many clips there are of everybody, from 1 to 10000")
+    fps, seconds = settings.fps, settings.seconds
     if not 1 <= fps <= MOST_FPS:
         refuse("fps", fps, f"frames per second, from 1 to {MOST_FPS:g}")
     if not 2 / fps <= seconds <= MOST_SECONDS:
         refuse("seconds", seconds, f"the length of a clip, two frames ({2 / fps:g}) or more, up to {MOST_SECONDS:g}")
-    if size not in SIZES:
-        refuse("size", size, f"the side of the frames in pixels: {', '.join(map(str, SIZES))}")
-    if not 0 <= seed < 2**32:
-        refuse("seed", seed, f"a number from 0 to {2**32 - 1}")
-    if supersampling not in (1, 2, 3, 4):
-        refuse("supersampling", supersampling, "1 (quick), 2, 3 or 4 samples per pixel and direction")
+    if settings.size not in SIZES:
+        refuse("size", settings.size, f"the side of the frames in pixels: {', '.join(map(str, SIZES))}")
+    if not 0 <= settings.seed < 2**32:
+        refuse("seed", settings.seed, f"a number from 0 to {2**32 - 1}")
+    if settings.supersampling not in (1, 2, 3, 4):
+        refuse("supersampling", settings.supersampling, "1 (quick), 2, 3 or 4 samples per pixel and direction")
+    if settings.acted and not 2 <= settings.acted <= MOST_EXPRESSIONS:
+        refuse("acted", settings.acted, f"how many expressions everybody acts, from 2 to {MOST_EXPRESSIONS}, or 0")
+    if not 1 <= settings.views <= MOST_VIEWS or (settings.views > 1 and not settings.acted):
+        refuse("views", settings.views, f"1 to {MOST_VIEWS} views of what is acted, or 1 where people talk")
+    if settings.acted and clips != 1:
+        refuse("clips", clips, "1: what is acted is one clip of everybody")
+    if split not in ("identity", "clips"):
+        refuse("split", split, "identity (test on other people) or clips (on other clips of the same people)")
+    if split == "clips" and clips < 2:
+        refuse("clips", clips, "2 or more with split clips: the last ones of everybody are tested on")
     if not 0 <= test_share < 1:
         refuse("test_share", test_share, "a share from 0 to below 1")
     if workers < 1:
@@ -198,14 +216,13 @@ def _render_all(
 ) -> None:
     """Render what is not yet there."""
     rest = [take for take in takes if not _part(folder, take).is_file()]
-    frames = max(2, round(settings.seconds * settings.fps))
     try:
         if beam is not None:
             _on_beam(rest, settings, folder, beam)
             return
         with Progress(len(takes), len(takes) - len(rest), len(rest), shown=progress, unit="clips") as shown:
             for _ in _rendered(rest, settings, folder, min(workers, len(rest))):
-                shown.advance(1, frames, 1)
+                shown.advance(1, settings.frames, 1)
     except OSError as error:
         raise UserError(
             f"{out}: cannot be written ({error.strerror}); free space and run the same command to continue"

@@ -85,7 +85,24 @@ def add_prepare_synthetic(commands: Any) -> None:
     parser.add_argument(
         "--supersampling", type=int, default=2, help="1 is quicker and jagged, 2 is smooth, up to 4 (2)"
     )
-    parser.add_argument("--test-share", type=float, default=0.2, help="share of the people in the test split (0.2)")
+    parser.add_argument("--test-share", type=float, default=0.2, help="share in the test split (0.2)")
+    parser.add_argument(
+        "--split",
+        choices=("identity", "clips"),
+        default="identity",
+        help="test on people that training never sees (identity), or on the last clips of every person (clips)",
+    )
+    parser.add_argument(
+        "--acted",
+        type=int,
+        default=0,
+        metavar="N",
+        help="nobody talks: everybody acts the same N numbered expressions, the first eight being neutral, anger, "
+        "contempt, disgust, fear, happiness, sadness and surprise",
+    )
+    parser.add_argument(
+        "--views", type=int, default=1, metavar="V", help="yaws of the head under which all are acted (1, frontal)"
+    )
     parser.add_argument("--out", type=Path, required=True, help="the dataset folder; run again to continue")
     parser.add_argument("--workers", type=int, default=1, help="processes; they change nothing but the time (1)")
     parser.add_argument(
@@ -112,6 +129,9 @@ def _prepare_synthetic(options: argparse.Namespace, _: list[str]) -> None:
             seed=options.seed,
             supersampling=options.supersampling,
             test_share=options.test_share,
+            split=options.split,
+            acted=options.acted,
+            views=options.views,
             workers=options.workers,
             beam=None if options.beam is None else shlex.split(options.beam),
         )

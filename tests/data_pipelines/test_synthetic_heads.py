@@ -12,7 +12,7 @@ from data_pipelines import building, schema
 from data_pipelines.builders import synthetic_heads
 from data_pipelines.builders.synthetic_heads import plan, prepare_synthetic
 from data_pipelines.clips import decode_clip, describe, open_clips
-from data_pipelines.synthetic.clips import FIELDS
+from data_pipelines.synthetic.clips import TALKING_FIELDS
 from reenax.core.errors import UserError
 
 SMALL: dict[str, Any] = {"identities": 3, "seconds": 0.8, "fps": 5.0, "size": 32, "progress": False}
@@ -59,7 +59,7 @@ def test_few_people_have_fewer_splits() -> None:
 def test_every_field_is_there_and_fits_the_schema(heads: Path) -> None:
     for split in ("train", "test", "cross"):
         for record in records(heads, split).values():
-            assert set(record) == FIELDS
+            assert set(record) == TALKING_FIELDS
             schema.check(record)
             assert decode_clip(record).shape == (4, 32, 32, 3)
             assert record["audio"].shape == (round(0.8 * 16000),)
@@ -94,7 +94,7 @@ def test_the_truth_across_identities_has_the_looks_of_one_and_the_motion_of_the_
 
 def test_labels_of_frames_are_those_of_the_record(heads: Path) -> None:
     clips = open_clips(heads, "test")
-    fields = {name: schema.FIELDS[name] for name in sorted(FIELDS)}
+    fields = {name: schema.FIELDS[name] for name in sorted(TALKING_FIELDS)}
     names = [name for name, field in fields.items() if field.kind == "array" and field.shape[:1] == ("t",)]
     assert {"expression", "light", "pose", "gaze", "landmarks_mean"} <= set(names)
     _, labels = clips.examples(1, [3, 0], names)
