@@ -1,7 +1,8 @@
 """The VGG trunks behind perceptual losses (Simonyan & Zisserman, 2015), in torchvision's numbering.
 
 "vgg16" and "vgg19" are trained on ImageNet; "vggface" is the first of them trained to tell people apart (Parkhi,
-Vedaldi and Zisserman, 2015), and sees pictures as that network did.
+Vedaldi and Zisserman, 2015), and sees pictures as that network did; "vggface11" is the same of the configuration with
+eleven layers ("A"), whose convolutions, counted through, are conv1_1, conv2_1, conv3_1, conv3_2, ... conv5_2.
 
 Weights come from a file that the user has (see ``reenax.interop.vgg``) or, without one, from random
 features: convolutions drawn with He's gain, which keeps the activations alive through all layers.
@@ -17,7 +18,13 @@ from jaxtyping import Array, Float, Key
 
 from reenax.core.types import Collections, FrozenNetwork
 
-CONVS = {"vgg16": (2, 2, 3, 3, 3), "vgg19": (2, 2, 4, 4, 4), "vggface": (2, 2, 3, 3, 3)}
+CONVS = {
+    "vgg16": (2, 2, 3, 3, 3),
+    "vgg19": (2, 2, 4, 4, 4),
+    "vggface": (2, 2, 3, 3, 3),
+    "vggface11": (1, 1, 2, 2, 2),
+}
+OF_FACES = ("vggface", "vggface11")
 WIDTHS = (64, 128, 256, 512, 512)
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's pictures in [0, 1]
 FACES = ((129.186 / 255, 104.762 / 255, 93.594 / 255), (1 / 255, 1 / 255, 1 / 255))
@@ -41,7 +48,7 @@ class VGG(nn.Module):
 
     Attributes:
         taps: names of the layers whose outputs are wanted: ``conv3_2``, ``relu3_2`` or ``pool3``.
-        arch: "vgg16", "vgg19" or "vggface".
+        arch: one of ``CONVS``.
         dtype: what to compute in; that of the params when None.
     """
 
@@ -61,7 +68,7 @@ class VGG(nn.Module):
             if tap not in names:
                 raise ValueError(f"{self.arch} has no layer {tap!r}; its layers are: {', '.join(names)}")
         last = max(names.index(tap) for tap in self.taps)
-        mean, deviation = (jnp.asarray(x, image.dtype) for x in (FACES if self.arch == "vggface" else (MEAN, STD)))
+        mean, deviation = (jnp.asarray(x, image.dtype) for x in (FACES if self.arch in OF_FACES else (MEAN, STD)))
         x = (image - mean[None, None, None]) / deviation[None, None, None]
         features: dict[str, Array] = {}
         for name in names[: last + 1]:

@@ -1,0 +1,1 @@
+"""Sound: what short pieces of it are described by."""

@@ -1,0 +1,301 @@
+"""How X2Face is trained: two stages over the same two networks, and the players that fit the maps.
+
+"photometric" (stage 1) compares the generated with the driving frame. "content" (stage 2) adds what a frozen network of
+faces sees: driven by a frame of the same person the result must look like that frame, driven by somebody else's it must
+look like the source. "pose_from_vector" (P), "vector_from_pose" (Q) and "vector_from_audio" (R) read driving vectors in
+evaluation mode and change nothing in the two networks.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Int, Key, PyTree
+
+from reenax.audio.spectrum import SpectrumParams, log_mel
+from reenax.core.errors import UserError
+from reenax.core.pictures import to_unit
+from reenax.core.types import Batch, Every, LossOut, Player, Variables
+from reenax.core.updates import Gradient
+from reenax.geometry.sampling import grid_sample
+from reenax.losses.terms import PictureWeights, picture_terms, total
+from reenax.methods.x2face.maps import LeastSquares
+from reenax.methods.x2face.networks import OF_CODE, Embedded, Networks, driven_grid, embed
+from reenax.nn.vgg_m import face_features
+
+MOVED = ("embedder", "driver")
+TINY = 1e-8  # in the denominators of running ratios
+
+
+@dataclasses.dataclass(frozen=True)
+class LossParams(PictureWeights):
+    """Weights of what compares pictures; the published loss is the photometric term alone.
+
+    Attributes:
+        photometric: of the mean absolute difference from the driving frame.
+        canonical: of how far landmarks are from where they belong. Not published: for synthetic heads. A landmark of
+            the driving frame must be sampled at its canonical place in the embedded face, and what lies there must
+            come from the same landmark of the source. With the landmarks of the mean head neither says anything of the
+            person's shape, so that the driving vector of one person fits another's embedded face.
+        canonical_points: x and y in [-1, 1] of the canonical place of every one of ``landmark_points``.
+        others: see the parent; ``landmarks`` does nothing here.
+    """
+
+    scales: tuple[float, ...] = (1.0,)
+    perceptual: tuple[float, ...] = ()
+    photometric: float = 1.0
+    canonical: float = 0.0
+    canonical_points: tuple[float, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class ContentParams:
+    """The content losses of stage 2, each the mean absolute difference of one layer's features.
+
+    Attributes:
+        network: the frozen network of faces, one of `reenax.nn.vgg_m.FACE_NETWORKS`.
+        same: layers compared where the driver is the same person; the paper's conv2, 3, 4, 5 and 7, after the ReLU.
+        other: layers compared with the source where the driver is another; the paper's conv6 and 7.
+        same_share, other_share: every term is made as large as so many times the photometric loss, by the ratio of
+            both in the batch, through which no gradient flows.
+        same_weights, other_weights: fixed weights, one per layer, in place of running ratios; () for ratios.
+    """
+
+    network: str = "vggface11"
+    same: tuple[str, ...] = ("relu2_1", "relu3_1", "relu3_2", "relu4_1", "relu5_1")
+    other: tuple[str, ...] = ("relu4_2", "relu5_1")
+    same_share: float = 1.0
+    other_share: float = 0.1
+    same_weights: tuple[float, ...] = ()
+    other_weights: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("same", "other"):
+            weights, layers = getattr(self, f"{name}_weights"), getattr(self, name)
+            if weights and len(weights) != len(layers):
+                raise UserError(
+                    f"config.model.content.{name}_weights has {len(weights)} numbers for {len(layers)} layers; "
+                    f"give one per layer, or none for running ratios"
+                )
+
+
+@dataclasses.dataclass(frozen=True)
+class Stages:
+    """Which player moves when, in steps.
+
+    Attributes:
+        photometric_stop: the first step without stage 1; None for never.
+        content_start: the first step of stage 2; None for never.
+        maps_start: the first step on which the maps are fitted; None for never.
+    """
+
+    photometric_stop: int | None = None
+    content_start: int | None = None
+    maps_start: int | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class MapParams:
+    """How the maps are fitted.
+
+    Attributes:
+        ridge: of P and R, in units of their inputs' mean variance.
+        rectified: R tells the driving vector behind the ReLU, as the published audio demo reads it, or before.
+    """
+
+    ridge: float = 1e-3
+    rectified: bool = True
+
+
+class Forward(NamedTuple):
+    """One training forward pass.
+
+    Attributes:
+        embedded: what became of the source frames.
+        grid: where every pixel of the result lies in the embedded face.
+        generated: the result.
+        mutated: network -> moved running statistics.
+    """
+
+    embedded: Embedded
+    grid: Float[Array, "b h w 2"]
+    generated: Float[Array, "b h w 3"]
+    mutated: Mapping[str, Any]
+
+
+def frames_of(batch: Batch) -> tuple[Float[Array, "b k h w 3"], Float[Array, "b h w 3"]]:
+    """Source frames and driving frame in [0, 1]: of a pair, or of a window, whose last frame is the driving one."""
+    if "frames" in batch:
+        frames = to_unit(batch["frames"])
+        return frames[:, :-1], frames[:, -1]
+    return to_unit(batch["source"])[:, None], to_unit(batch["driving"])
+
+
+def sampled_at(grid: Float[Array, "b h w 2"], points: Float[Array, "b p 2"]) -> Float[Array, "b p 2"]:
+    """What a grid says at some places in [-1, 1]."""
+    return grid_sample(grid, points[:, None], padding="border")[:, 0]
+
+
+@dataclasses.dataclass(frozen=True)
+class Game:
+    """The networks with their losses.
+
+    Attributes:
+        networks: all of them.
+        losses, content, stages, maps: weights, and which player moves when.
+        sound: how sound is described.
+        dtype: compute type of the frozen network.
+        remat: whether the two large networks' activations are computed again in the backward pass.
+    """
+
+    networks: Networks
+    losses: LossParams
+    content: ContentParams
+    stages: Stages
+    maps: MapParams
+    sound: SpectrumParams
+    dtype: Any
+    remat: bool
+
+    def forward(
+        self, variables: Variables, sources: Float[Array, "b k h w 3"], driving: Float[Array, "b h w 3"]
+    ) -> Forward:
+        """Pictures in [0, 1] through both networks in training mode.
+
+        The embedding network is called once per source frame, with the statistics of those frames, as in the published
+        code.
+        """
+        embedder, outputs = variables["embedder"], []
+        for k in range(sources.shape[1]):
+            (output, _), moved = self._trained(self.networks.embedder, embedder, sources[:, k])
+            embedder = {**embedder, **moved}
+            outputs.append(output)
+        embedded = embed(sources, jnp.stack(outputs, axis=1), self.networks.confidence_bias)
+        (output, _), moved = self._trained(self.networks.driver, variables["driver"], driving)
+        grid = driven_grid(output)
+        mutated = {"embedder": {"batch_stats": embedder["batch_stats"]}, "driver": dict(moved)}
+        return Forward(embedded, grid, grid_sample(embedded.face, grid), mutated)
+
+    def _trained(self, network: Any, variables: Any, frames: Array) -> Any:
+        run = functools.partial(network.apply, train=True, mutable=["batch_stats"])
+        return (jax.checkpoint(run) if self.remat else run)(variables, frames)
+
+    def picture_terms(self, variables: Variables, forward: Forward, driving: Array, batch: Batch) -> dict[str, Array]:
+        """The weighted terms of stage 1."""
+        w, made, terms = self.losses, forward.generated, {}
+        if w.photometric:
+            terms["photometric"] = w.photometric * jnp.mean(jnp.abs(made - driving))
+        layout = {"dtype": self.dtype, "remat": self.remat}
+        terms |= picture_terms(w, variables, made, made, driving, batch=batch, **layout)
+        if w.canonical:
+            terms["canonical"] = w.canonical * self._off_canonical(forward, batch)
+        return terms
+
+    def _off_canonical(self, forward: Forward, batch: Batch) -> Float[Array, ""]:
+        """Mean distance in [-1, 1] of landmarks from where both grids should find them."""
+        chosen = jnp.asarray(self.losses.landmark_points, jnp.int32)
+        points = jnp.asarray(self.losses.canonical_points, forward.grid.dtype).reshape(1, -1, 2)
+        source, driving = (batch[f"{name}_landmarks_mean"][:, chosen] for name in ("source", "driving"))
+        points = jnp.broadcast_to(points, source.shape)
+        away = (sampled_at(forward.grid, driving) - points, sampled_at(forward.embedded.grid[:, 0], points) - source)
+        return jnp.mean(jnp.abs(jnp.stack(away)))
+
+    def photometric_loss(
+        self, variables: Variables, batch: Batch, rng: Key[Array, ""], *, step: Int[Array, ""], shared: PyTree
+    ) -> LossOut:
+        """Stage 1."""
+        sources, driving = frames_of(batch)
+        forward = self.forward(variables, sources, driving)
+        terms = self.picture_terms(variables, forward, driving, batch)
+        return LossOut(total(terms), terms, forward.mutated)
+
+    def content_loss(
+        self, variables: Variables, batch: Batch, rng: Key[Array, ""], *, step: Int[Array, ""], shared: PyTree
+    ) -> LossOut:
+        """Stage 2: stage 1 and the content losses. The other driver of a source is the one of the next example."""
+        sources, driving = frames_of(batch)
+        if driving.shape[0] < 2:
+            raise UserError("stage 2 takes an example's other driver from the next one: it needs batches of 2 or more")
+        forward = self.forward(variables, sources, driving)
+        terms = self.picture_terms(variables, forward, driving, batch)
+        photometric = jnp.mean(jnp.abs(forward.generated - driving))
+        by_other = grid_sample(forward.embedded.face, jnp.roll(forward.grid, 1, axis=0))
+        p, metrics = self.content, {}
+        for name, made, wanted in (("same", forward.generated, driving), ("other", by_other, sources[:, 0])):
+            layers, share, weights = (getattr(p, f"{name}{part}") for part in ("", "_share", "_weights"))
+            if not layers:
+                continue
+            away = self._feature_distances(variables[p.network], layers, made, wanted)
+            metrics |= {f"{name}_{layer}": value for layer, value in away.items()}
+            ratios = [jax.lax.stop_gradient(share * photometric / (value + TINY)) for value in away.values()]
+            terms[f"{name}_content"] = sum(
+                (w * value for w, value in zip(weights or ratios, away.values(), strict=True)), jnp.zeros(())
+            )
+        return LossOut(total(terms), {**terms, **metrics}, forward.mutated)
+
+    def _feature_distances(
+        self, network: Any, layers: tuple[str, ...], made: Array, wanted: Array
+    ) -> dict[str, Float[Array, ""]]:
+        features = face_features(self.content.network, network, layers, self.dtype)
+        features = jax.checkpoint(features) if self.remat else features
+        seen, known = features(made), features(jax.lax.stop_gradient(wanted))
+        return {n: jnp.mean(jnp.abs(seen[n].astype(made.dtype) - known[n].astype(made.dtype))) for n in layers}
+
+    def labelled_vectors(self, variables: Variables, batch: Batch, label: str) -> tuple[Array, Array]:
+        """Driving vectors of source and driving frame, which a constant makes no use of, and their labels."""
+        frames = jnp.concatenate([batch["source"], batch["driving"]])
+        labels = jnp.concatenate([batch[f"source_{label}"], batch[f"driving_{label}"]])
+        return jax.lax.stop_gradient(self.networks.vectors(variables, to_unit(frames))), labels
+
+    def _vectors_and_codes(self, variables: Variables, batch: Batch) -> tuple[Array, Array]:
+        vectors, poses = self.labelled_vectors(variables, batch, "pose")
+        return vectors, poses[:, jnp.asarray(OF_CODE)]
+
+    def _sounds_and_vectors(self, variables: Variables, batch: Batch) -> tuple[Array, Array]:
+        vectors, sound = self.labelled_vectors(variables, batch, "audio")
+        features = log_mel(sound.astype(vectors.dtype) / 32768, self.sound)
+        return features, jax.nn.relu(vectors) if self.maps.rectified else vectors
+
+    def vector_from_pose_loss(
+        self, variables: Variables, batch: Batch, rng: Key[Array, ""], *, step: Int[Array, ""], shared: PyTree
+    ) -> LossOut:
+        """The mean absolute error of driving vectors told from poses."""
+        vectors, codes = self._vectors_and_codes(variables, batch)
+        network = self.networks.vector_from_pose
+        told, moved = network.apply(variables["vector_from_pose"], codes, train=True, mutable=["batch_stats"])
+        loss = jnp.mean(jnp.abs(told - vectors))  # pyright: ignore[reportOperatorIssue]
+        return LossOut(loss, {"l1": loss}, {"vector_from_pose": dict(moved)})
+
+    def players(self, optim: Mapping[str, optax.GradientTransformation], accumulate: int) -> tuple[Player, ...]:
+        """Those of both stages and of the maps; one that never moves is left out.
+
+        Raises:
+            UserError: an optimiser is missing, or nobody would ever move.
+        """
+        s, players = self.stages, []
+
+        def gradient(name: str, loss: Any) -> Gradient:
+            if name not in optim:
+                raise UserError(f"config.optim.{name} is missing; it is the optimiser of x2face's player {name}")
+            return Gradient(loss, optim[name], accumulate)
+
+        if s.photometric_stop != 0:
+            when = Every() if s.photometric_stop is None else Every(stop=s.photometric_stop)
+            players.append(Player("photometric", MOVED, gradient("photometric", self.photometric_loss), when))
+        if s.content_start is not None:
+            when = Every(start=s.content_start)
+            players.append(Player("content", MOVED, gradient("content", self.content_loss), when))
+        if s.maps_start is not None:
+            updates = {
+                "pose_from_vector": LeastSquares(self._vectors_and_codes, self.maps.ridge),
+                "vector_from_pose": gradient("vector_from_pose", self.vector_from_pose_loss),
+                "vector_from_audio": LeastSquares(self._sounds_and_vectors, self.maps.ridge),
+            }
+            players += [Player(name, (name,), update, Every(start=s.maps_start)) for name, update in updates.items()]
+        if not players:
+            raise UserError("config.model.stages leaves nothing to train: no stage ever begins")
+        return tuple(players)
