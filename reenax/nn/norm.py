@@ -151,7 +151,8 @@ class TrackedInstanceNorm(nn.Module):
             count = x.shape[1] * x.shape[2]
             unbiased = var * (count / max(count - 1, 1))
             for running, new in ((running_mean, mean), (running_var, unbiased)):
-                moved = self.momentum * running.value + (1 - self.momentum) * lax.stop_gradient(new.mean(axis=(0, 1, 2)))
+                new = lax.stop_gradient(new.mean(axis=(0, 1, 2)))
+                moved = self.momentum * running.value + (1 - self.momentum) * new
                 running.value = moved.astype(running.value.dtype)
         factor = scale[None, None, None] * lax.rsqrt(var + self.epsilon)
         return _scale_shift(x - mean, factor, bias[None, None, None], dtype)
