@@ -12,7 +12,8 @@ from data_pipelines import building, schema
 from data_pipelines.builders import synthetic_heads
 from data_pipelines.builders.synthetic_heads import plan, prepare_synthetic
 from data_pipelines.clips import decode_clip, describe, open_clips
-from data_pipelines.synthetic.clips import TALKING_FIELDS
+from data_pipelines.samplers import make_sampler
+from data_pipelines.synthetic.clips import ACTED_FIELDS, TALKING_FIELDS
 from reenax.core.errors import UserError
 
 SMALL: dict[str, Any] = {"identities": 3, "seconds": 0.8, "fps": 5.0, "size": 32, "progress": False}
@@ -50,6 +51,29 @@ def test_people_are_split_and_everybody_tested_drives_another(identities: int, c
         assert (tests[take.driving_clip].looks, tests[take.driving_clip].number) == (take.moves, take.number)
 
 
+@pytest.mark.parametrize(("identities", "clips", "share", "tested"), [(4, 8, 0.25, 2), (2, 2, 0.1, 1), (3, 5, 0.9, 4)])
+def test_the_last_clips_of_everybody_are_tested(identities: int, clips: int, share: float, tested: int) -> None:
+    splits = plan(identities, clips, 0, share, "clips")
+    people = range(identities)
+    train = {(take.looks, take.number) for take in splits["train"]}
+    tests = {take.clip_id: take for take in splits["test"]}
+    assert train == {(index, number) for index in people for number in range(clips - tested)}
+    assert {(take.looks, take.number) for take in tests.values()} == {
+        (index, number) for index in people for number in range(clips - tested, clips)
+    }
+    done = {(take.looks, take.moves, take.number) for take in splits["cross"]}
+    assert done == {(a, b, n) for a in people for b in people if a != b for n in range(clips - tested, clips)}
+    assert len(splits["cross"]) == len({take.clip_id for take in splits["cross"]}) == len(done)
+    for take in splits["cross"]:
+        source, driving = tests[take.source_clip], tests[take.driving_clip]
+        assert (source.looks, source.number) == (take.looks, take.number)
+        assert (driving.looks, driving.number) == (take.moves, take.number)
+
+
+def test_one_person_has_no_counterpart() -> None:
+    assert set(plan(1, 3, 0, 0.2, "clips")) == {"train", "test"}
+
+
 def test_few_people_have_fewer_splits() -> None:
     assert set(plan(1, 2, 0, 0.2)) == {"train"}
     assert set(plan(2, 1, 0, 0.2)) == {"train", "test"}
@@ -64,6 +88,25 @@ def test_every_field_is_there_and_fits_the_schema(heads: Path) -> None:
             assert decode_clip(record).shape == (4, 32, 32, 3)
             assert record["audio"].shape == (round(0.8 * 16000),)
             np.testing.assert_allclose(record["phoneme_times"][[0, -1], [0, 1]], [0, 0.8], atol=1e-6)
+
+
+def test_acted_clips_show_the_same_by_everybody(tmp_path: Path) -> None:
+    prepare_synthetic(tmp_path, **{**SMALL, "identities": 3}, acted=2, views=2)
+    train, test, cross = (records(tmp_path, split) for split in ("train", "test", "cross"))
+    assert (len(train), len(test), len(cross)) == (1, 2, 2)
+    first = next(iter(train.values()))
+    for record in [*train.values(), *test.values(), *cross.values()]:
+        assert set(record) == ACTED_FIELDS
+        schema.check(record)
+        assert record["acted"].tolist() == [[0, 0, 0], [0, 1, 0], [1, 0, 0], [1, 1, 0]]
+        for name in ("expression", "action_units", "pose", "gaze", "landmarks_mean"):
+            np.testing.assert_array_equal(record[name], first[name])
+    nobody = {name: np.abs(record["landmarks"] - first["landmarks"]).max() for name, record in test.items()}
+    assert all(difference > 0.02 for difference in nobody.values())
+    sampler = make_sampler(open_clips(tmp_path, "test"), {"sampler": "acted", "labels": ("landmarks",)})
+    assert sampler(0, np.random.default_rng(0))["landmarks_truth"].shape == (68, 2)
+    with pytest.raises(UserError, match="was made with acted 2"):
+        prepare_synthetic(tmp_path, **SMALL, acted=3, views=2)
 
 
 def test_masks_and_parts_agree_with_each_other_and_the_landmarks(heads: Path) -> None:
@@ -148,6 +191,12 @@ def test_an_interrupted_run_continues(heads: Path, tmp_path: Path, monkeypatch: 
         ({"supersampling": 9}, "supersampling 9"),
         ({"test_share": 1.0}, "test_share 1.0"),
         ({"workers": 0}, "workers 0"),
+        ({"acted": 1}, "acted 1: give how many"),
+        ({"views": 2}, "views 2: give .* or 1 where people talk"),
+        ({"acted": 5, "views": 8}, "views 8"),
+        ({"acted": 5, "clips": 2}, "clips 2: give 1"),
+        ({"split": "clips"}, "clips 1: give 2 or more with split clips"),
+        ({"split": "people"}, "split people"),
     ],
 )
 def test_wrong_arguments_are_one_line_and_leave_nothing(tmp_path: Path, change: dict[str, Any], words: str) -> None:
