@@ -23,7 +23,7 @@ def layer_outputs(letter: str, captured: Mapping[str, Any], module: Callable[[st
         captured: the collection "intermediates".
         module: our module name to the published one.
     """
-    inner = captured.get("trunk", captured)
+    inner = {**captured, **captured.get("trunk", {})}
     found: dict[int, Any] = {}
     for name, kept in inner.items():
         published = module(name)
