@@ -3,15 +3,16 @@
 import functools
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import simplejpeg
+from jaxtyping import Float32, Float64
 
-from data_pipelines import faces, media, tracking
+from data_pipelines import faces, media, openface, tracking
 from data_pipelines.inputs import Video
 from data_pipelines.parts import read_part, write_part
 from reenax.core.errors import UserError
@@ -31,6 +32,8 @@ class Settings:
     faces: str
     min_frames: int
     max_frames: int
+    openface: bool = False
+    """Whether clips have action units, of files of OpenFace; those without are left out."""
     format: int = FORMAT
 
     def text(self) -> str:
@@ -95,10 +98,31 @@ def _clips_into(folder: Path, video: Video, settings: Settings) -> Outcome:
         return Outcome(
             0, 0, False, "too short", f"no {settings.min_frames} frames{what}; it has {len(track.times)} frames"
         )
+    units: list[np.ndarray] = []
+    if video.measured is not None:
+        clips, units = _measured(video.measured, track.times, clips)
+        if not clips:
+            reason = f"no clip in which {video.measured} has a face but for {openface.MAX_GAP} frames in a row"
+            return Outcome(0, 0, False, "unmeasured", reason)
     sound = _sound(video.path, track.times)
     for number, (clip, jpegs) in enumerate(_encoded(video.path, clips, settings.size)):
-        _write(folder / f"{number:04d}.npz", clip, jpegs, sound, settings.size)
+        labels = {"action_units": units[number]} if units else {}
+        _write(folder / f"{number:04d}.npz", clip, jpegs, sound, settings.size, labels)
     return Outcome(len(clips), sum(len(clip.times) for clip in clips), sound is not None)
+
+
+def _measured(
+    path: Path, times: Float64[np.ndarray, " t"], clips: list[tracking.Clip]
+) -> tuple[list[tracking.Clip], list[Float32[np.ndarray, "n 17"]]]:
+    """The clips of a video in which OpenFace saw the face nearly always, and their action units."""
+    intensities, seen = openface.on_frames(openface.read_track(path), times)
+    kept, units = [], []
+    for clip in clips:
+        within = slice(clip.first, clip.first + len(clip.times))
+        if openface.longest_gap(seen[within]) <= openface.MAX_GAP and seen[within].any():
+            kept.append(clip)
+            units.append(openface.filled(intensities[within], seen[within]))
+    return kept, units
 
 
 def _encoded(path: Path, clips: list[tracking.Clip], size: int) -> Iterator[tuple[tracking.Clip, list[bytes]]]:
@@ -120,7 +144,14 @@ def _encoded(path: Path, clips: list[tracking.Clip], size: int) -> Iterator[tupl
     raise UserError(f"{path}: the second reading gave fewer frames than the first; the file has changed")
 
 
-def _write(path: Path, clip: tracking.Clip, jpegs: list[bytes], sound: np.ndarray | None, size: int) -> None:
+def _write(
+    path: Path,
+    clip: tracking.Clip,
+    jpegs: list[bytes],
+    sound: np.ndarray | None,
+    size: int,
+    labels: Mapping[str, np.ndarray],
+) -> None:
     times = clip.times
     step = (times[-1] - times[0]) / (len(times) - 1)
     record = {
@@ -129,6 +160,7 @@ def _write(path: Path, clip: tracking.Clip, jpegs: list[bytes], sound: np.ndarra
         "bbox": np.asarray(clip.box, np.float32),
         "frames": jpegs,
         "audio": np.zeros(0, np.int16),
+        **labels,
     }
     if sound is not None:
         first, stop = (max(0, round(time * media.AUDIO_RATE)) for time in (times[0], times[-1] + step))

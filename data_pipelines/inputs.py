@@ -34,6 +34,8 @@ class Video(NamedTuple):
     path: Path
     name: str
     identity: str
+    measured: Path | None = None
+    """OpenFace's file of it, whose action units become a field of the clips."""
 
 
 class Skipped(NamedTuple):

@@ -146,13 +146,14 @@ def measured_files(folder: Path) -> dict[str, Path]:
 def files_of(names: Sequence[str], files: Mapping[str, Path]) -> dict[str, Path]:
     """Name (relative path without the suffix) -> its file of `measured_files`, for the names that have one.
 
-    A file of the same relative path, else one of that file name directly in the folder, when no other name ends alike.
+    A file of the same relative path, else one of that file name directly in the folder when no other name ends alike;
+    none where two names are the same.
     """
     ends = [name.rsplit("/", 1)[-1] for name in names]
-    alone = {end for end, count in Counter(ends).items() if count == 1}
+    alone = {word for words in (ends, names) for word, count in Counter(words).items() if count == 1}
     found = {}
     for name, end in zip(names, ends, strict=True):
-        if name in files:
+        if name in files and name in alone:
             found[name] = files[name]
         elif end in files and end in alone:
             found[name] = files[end]

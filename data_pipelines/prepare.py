@@ -5,14 +5,14 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import xxhash
 
-from data_pipelines import building, schema
+from data_pipelines import building, openface, schema
 from data_pipelines import faces as face_finding
 from data_pipelines.clips import DIGEST_FILE, describe, open_clips
 from data_pipelines.cutting import OUTCOME_FILE, Outcome, Settings, outcome_of, read_records
@@ -20,6 +20,9 @@ from data_pipelines.inputs import Skipped, Video, find_videos, fingerprint, spli
 from data_pipelines.progress import Progress
 from data_pipelines.workers import Task, cut_all
 from reenax.core.errors import UserError
+
+MOST_LINES = 100
+"""Of skipped inputs that are told one by one."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,9 @@ class PrepareReport:
             lines.append(
                 f"skipped {len(self.skipped)} inputs: " + ", ".join(f"{n} {kind}" for kind, n in counts.items())
             )
-            lines += [f"  {skipped.path}: {skipped.kind}: {skipped.reason}" for skipped in self.skipped]
+            lines += [f"  {skipped.path}: {skipped.kind}: {skipped.reason}" for skipped in self.skipped[:MOST_LINES]]
+            if len(self.skipped) > MOST_LINES:
+                lines.append(f"  and {len(self.skipped) - MOST_LINES} more")
         return "\n".join(lines)
 
 
@@ -69,6 +74,7 @@ def prepare(
     split: str = "identity",
     min_frames: int = 16,
     max_frames: int = 128,
+    measured: Path | None = None,
     progress: bool = True,
 ) -> PrepareReport:
     """Cut videos (files, or folders that are walked) into clips of faces and write them as a dataset.
@@ -80,6 +86,8 @@ def prepare(
     split: "identity": nobody is in both splits; "clips": the last clips of every person are tested, for models that
         are trained on the people whom they show.
     min_frames, max_frames: length of a clip; longer shots become several clips of equal length.
+    measured: folder of the CSV files that OpenFace wrote, one per video, named as the video (and in folders as it,
+        where names repeat); the clips get `action_units`, and what has none is left out.
 
     The folder `out` may hold an earlier dataset made with the same settings: videos that it lacks are added, and with
     none the dataset is left untouched. Inputs without a usable clip are reported, not raised. Raises UserError for
@@ -88,9 +96,13 @@ def prepare(
     began = time.monotonic()
     settings = _settings(size, faces, min_frames, max_frames, workers, test_share, split)
     found, skipped = find_videos(videos)
+    if measured is not None:
+        settings = replace(settings, openface=True)
+        found, unmeasured = _with_measurements(found, Path(measured))
+        skipped += unmeasured
     if faces == "dlib":
         face_finding.require()
-    with building.claimed(Path(out), {**asdict(settings), "test_share": test_share, "split": split}) as out:
+    with building.claimed(Path(out), {**_told(settings), "test_share": test_share, "split": split}) as out:
         building.publish(out)
         plan = _plan(out, found, settings)
         skipped += plan.skipped
@@ -136,6 +148,24 @@ def _settings(
     return Settings(size=size, faces=faces, min_frames=min_frames, max_frames=max_frames)
 
 
+def _told(settings: Settings) -> dict[str, Any]:
+    """Settings as a dataset notes them; what is not in use is not noted."""
+    return {name: value for name, value in asdict(settings).items() if name != "openface" or value}
+
+
+def _with_measurements(found: Sequence[Video], folder: Path) -> tuple[list[Video], list[Skipped]]:
+    """Videos with their files of OpenFace, and those that have none."""
+    names = {video.name: Path(video.name).with_suffix("").as_posix() for video in found}
+    files = openface.files_of(list(names.values()), openface.measured_files(folder))
+    known = [video._replace(measured=files[names[video.name]]) for video in found if names[video.name] in files]
+    missing = [
+        Skipped(video.path, "unmeasured", f"{folder} has no CSV file of its name, or several videos have that name")
+        for video in found
+        if names[video.name] not in files
+    ]
+    return known, missing
+
+
 def _plan(out: Path, found: Sequence[Video], settings: Settings) -> _Plan:
     known = _known_sources(out / building.SOURCES_FILE)
     owner = {about["content"]: name for name, about in known.items()}
@@ -149,6 +179,8 @@ def _plan(out: Path, found: Sequence[Video], settings: Settings) -> _Plan:
                 skipped.append(Skipped(video.path, "empty", "a file of no bytes"))
                 continue
             content = fingerprint(video.path)
+            if video.measured is not None:
+                content += "-" + fingerprint(video.measured)
         except OSError as error:
             skipped.append(Skipped(video.path, "unreadable", error.strerror or type(error).__name__))
             continue
@@ -253,6 +285,8 @@ def _build(
     fields = set(schema.REQUIRED)
     if settings.faces == "dlib":
         fields.add("landmarks")
+    if settings.openface:
+        fields.add("action_units")
     if any(about["sound"] for about in usable.values()):
         fields.add("audio")
     building.build(

@@ -31,7 +31,7 @@ class Progress:
         self._done += 1
         self._bytes, self._frames, self._clips = self._bytes + size, self._frames + frames, self._clips + clips
         passed = time.monotonic() - self._began
-        made = "" if self._unit == "clips" else f"{self._clips} clips, "
+        made = "" if self._unit in ("clips", "pictures") else f"{self._clips} clips, "
         text = (
             f"{self._done}/{self._items} {self._unit}, {made}{self._frames} frames, "
             f"{self._frames / max(passed, 1e-3):.0f} frames/s"

@@ -1,4 +1,4 @@
-"""`reenax prepare`, from videos and of synthetic heads."""
+"""`reenax prepare`, from videos, from published folders of pictures, and of synthetic heads."""
 
 import argparse
 import shlex
@@ -7,6 +7,27 @@ from typing import Any
 
 from reenax.cli.parts import command
 from reenax.commands import keep_programs, positive
+from reenax.core.errors import UserError
+
+LAYOUTS = """layouts, by --layout (the input is the one folder that holds the data set):
+  videos      video files and folders of videos; the identity is the part of a file name before '#', else the folder's
+              name, else the file's name
+  ganimation  imgs/<id>.jpg, aus_openface.pkl (id -> 17 intensities), train_ids.csv, test_ids.csv -> action_units
+  celeba      img_align_celeba/, list_attr_celeba.txt, identity_CelebA.txt if there -> attributes (see --attributes);
+              split as StarGAN does it; the middle 178x178 pixels
+  rafd        Rafd<camera>_<person>_<group>_<sex>_<expression>_<gaze>.jpg at any depth -> acted, the numbers of
+              expression (neutral angry contemptuous disgusted fearful happy sad surprised), view (cameras 090 045 135
+              000 180) and gaze (frontal left right), and attributes (one per expression, in the order of the alphabet);
+              or a folder per class (train/happy/*.jpg, ...) -> attributes in the order of the folders' names
+  multipie    <person>_<expression digit>_<camera>_<light>.png at any depth -> acted; view 0 is camera 051
+  rafd and multipie: a text file of lines `name W-H x-y x-y ...` with 106 landmarks decides what is cut, and becomes
+  landmarks_106; without it faces are found, or the middle is taken (--faces none). Folders train/ and test/ are kept.
+  Stills have one record per person where the person is known, else one per picture, at 1 frame per second.
+
+action units, by --openface FOLDER: the CSV files of OpenFace, one per video (FeatureExtraction -aus) or per picture
+  (FaceLandmarkImg -aus), named as these; they become the field action_units, 0 to 5. Matched by the frames' numbers
+  when there are as many as in the video, else by time. Clips with more than 5 frames in a row without a face are left
+  out, as is what has no file."""
 
 
 def add_prepare(commands: Any) -> None:
@@ -15,53 +36,92 @@ def add_prepare(commands: Any) -> None:
         commands,
         "prepare",
         _prepare,
-        "turn videos into a dataset: faces found, clips cut, split by identity",
-        "reenax prepare videos/ --out data/mine --size 256 --workers 8\n\n"
-        "`reenax prepare synthetic --help`: talking heads that are rendered, with exact labels",
+        "turn videos, or a published folder of pictures, into a dataset: cut, labelled, split",
+        "reenax prepare videos/ --out data/mine --size 256 --workers 8\n"
+        "  reenax prepare videos/ --openface measured/ --out data/mine --size 256\n"
+        "  reenax prepare CelebA/ --layout celeba --attributes Smiling,Male,Young --out data/celeba --size 128\n\n"
+        "`reenax prepare synthetic --help`: talking heads that are rendered, with exact labels\n\n" + LAYOUTS,
     )
-    parser.add_argument(
-        "videos",
-        nargs="+",
-        type=Path,
-        metavar="VIDEOS",
-        help="video files and folders of videos; "
-        "the identity is the part of a file name before '#', else the folder's name, else the "
-        "file's name",
-    )
+    parser.add_argument("inputs", nargs="+", type=Path, metavar="INPUT", help="videos and folders (see layouts below)")
     parser.add_argument("--out", type=Path, required=True, help="the dataset folder; run again to continue or extend")
     parser.add_argument("--size", type=positive, default=256, help="side of the square frames in pixels (256)")
     parser.add_argument(
+        "--layout",
+        choices=("videos", "ganimation", "celeba", "rafd", "multipie"),
+        default="videos",
+        help="how the input is laid out (videos); see below",
+    )
+    parser.add_argument(
         "--faces",
         choices=("dlib", "none"),
-        default="dlib",
-        help="find and follow the face (dlib), or take the centre of whole frames (none)",
+        help="find the face, and follow it (dlib), or take the centre of whole frames (none); dlib by default",
     )
-    parser.add_argument("--workers", type=positive, default=1, help="videos worked on at the same time (1)")
+    parser.add_argument(
+        "--openface", type=Path, metavar="FOLDER", help="OpenFace's CSV files of the input: adds action_units"
+    )
+    parser.add_argument(
+        "--attributes",
+        metavar="NAME,NAME",
+        help="of celeba, in this order (Black_Hair,Blond_Hair,Brown_Hair,Male,Young)",
+    )
+    parser.add_argument("--workers", type=positive, default=1, help="files worked on at the same time (1)")
     parser.add_argument("--test-share", type=float, default=0.2, help="share in the test split (0.2)")
     parser.add_argument(
         "--split",
         choices=("identity", "clips"),
-        default="identity",
-        help="test on people that training never sees (identity), or on the last clips of every person (clips)",
+        help="test on people that training never sees (identity), or on the last clips, or some pictures, of every "
+        "person (clips); identity, or what the layout tells",
     )
-    parser.add_argument(
-        "--max-frames", type=positive, default=128, help="longer shots are cut into several clips (128)"
-    )
+    parser.add_argument("--max-frames", type=positive, help="longer shots of videos are cut into several clips (128)")
 
 
 def _prepare(options: argparse.Namespace, _: list[str]) -> None:
+    if options.layout == "videos":
+        _prepare_videos(options)
+    else:
+        _prepare_layout(options)
+
+
+def _prepare_videos(options: argparse.Namespace) -> None:
     from data_pipelines.prepare import prepare
 
+    if options.attributes:
+        raise UserError("--attributes: videos have none; leave it out, or give --layout celeba")
+    longest = options.max_frames or 128
     report = prepare(
-        options.videos,
+        options.inputs,
         options.out,
         size=options.size,
-        faces=options.faces,
+        faces=options.faces or "dlib",
         workers=options.workers,
         test_share=options.test_share,
-        split=options.split,
-        min_frames=min(16, options.max_frames),
-        max_frames=options.max_frames,
+        split=options.split or "identity",
+        min_frames=min(16, longest),
+        max_frames=longest,
+        measured=options.openface,
+    )
+    print(report.text())
+
+
+def _prepare_layout(options: argparse.Namespace) -> None:
+    from data_pipelines.layouts.prepare import prepare_layout
+
+    if len(options.inputs) != 1:
+        raise UserError(f"--layout {options.layout}: give the one folder of the data set, not {len(options.inputs)}")
+    if options.max_frames:
+        raise UserError(f"--max-frames: the pictures of --layout {options.layout} make no shots; leave it out")
+    names = [name.strip() for name in (options.attributes or "").split(",") if name.strip()]
+    report = prepare_layout(
+        options.inputs[0],
+        options.out,
+        options.layout,
+        size=options.size,
+        faces=options.faces or "",
+        attributes=names,
+        measured=options.openface,
+        workers=options.workers,
+        test_share=options.test_share,
+        split=options.split or "",
     )
     print(report.text())
 
