@@ -41,20 +41,26 @@ def add_animate(commands: Any) -> None:
         commands,
         "animate",
         _animate,
-        "make a portrait follow a driving video",
-        "reenax animate --run runs/fomm --source me.jpg --driving talk.mp4 --out me_talking.mp4 --compare",
+        "make a portrait follow a driver: a video, action units, head poses, speech or labels",
+        "reenax animate --run runs/fomm --source me.jpg --driving talk.mp4 --out me_talking.mp4 --compare\n"
+        "  reenax animate --run runs/ganimation --source me.jpg --action-units AU12=1.0,AU6=0.5 --out smile.png\n"
+        "  reenax animate --run runs/ganimation --source me.jpg --action-units AU45=0..1 --paste-back --out blink.mp4\n"
+        "  reenax animate --run runs/x2face --source me.jpg --pose yaw=-30..30 --frames 60 --out turn.mp4\n"
+        "  reenax animate --run runs/x2face --source me.jpg --audio speech.wav --out speech.mp4\n\n"
+        "`reenax methods` tells which drivers a method takes",
     )
     _add_trained(parser)
-    parser.add_argument("--source", type=Path, required=True, help="picture or video of the identity")
-    driver = parser.add_mutually_exclusive_group(required=True)
-    driver.add_argument("--driving", type=Path, help="video, picture or folder of pictures to follow")
-    driver.add_argument(
-        "--frames",
-        type=positive,
-        metavar="N",
-        help="follow nobody: N frames as the method goes on by itself (monkey_net with a trained predictor)",
+    parser.add_argument(
+        "--source",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="FILE",
+        help="picture or video of the identity; several for methods that use several (a method that was trained to "
+        "draw one person needs none)",
     )
-    parser.add_argument("--out", type=Path, required=True, help="the .mp4 to write (.png for a driving picture)")
+    _add_drivers(parser)
+    parser.add_argument("--out", type=Path, required=True, help="the .mp4 to write (.png for a single picture)")
     parser.add_argument(
         "--mode",
         help="move by the driver's change since its first frame (relative, what most methods do by default), take its "
@@ -90,6 +96,36 @@ def add_animate(commands: Any) -> None:
     )
 
 
+def _add_drivers(parser: argparse.ArgumentParser) -> None:
+    driver = parser.add_argument_group("driver, one of")
+    driver.add_argument("--driving", type=Path, help="video, picture or folder of pictures to follow")
+    driver.add_argument(
+        "--action-units",
+        metavar="FILE.csv|AU12=1,...",
+        help="OpenFace's measurements of a video or picture; or intensities from 0 to 1, the others staying as in "
+        "the source: an expression (.png), what the source's expression turns into (.mp4), or a range AU12=0..1",
+    )
+    driver.add_argument(
+        "--pose",
+        metavar="FILE.csv|yaw=A..B,...",
+        help="head poses: pitch, yaw and roll in degrees, as columns of a file (with time in s) or as text",
+    )
+    driver.add_argument("--audio", type=Path, metavar="FILE.wav", help="speech: a sound file, or a video's sound")
+    driver.add_argument(
+        "--labels", metavar="NAME|NAME=1,...", help="a class or attributes, for example happy or Black_Hair=1,Male=0"
+    )
+    parser.add_argument(
+        "--frames",
+        type=positive,
+        metavar="N",
+        help="length of a range (25); without a driver: N frames as the method goes on by itself (monkey_net with a "
+        "trained predictor)",
+    )
+
+
+DRIVERS = ("driving", "action_units", "pose", "audio", "labels")
+
+
 def _animate(options: argparse.Namespace, _: list[str]) -> None:
     keep_programs()
     from reenax.core.errors import UserError
@@ -100,6 +136,12 @@ def _animate(options: argparse.Namespace, _: list[str]) -> None:
 
     texts = [f"mode={options.mode}"] if options.mode else []
     texts += ["adapt_scale=true"] if options.adapt_scale else []
+    given = [n for n in DRIVERS if getattr(options, n) is not None]
+    names = [f"--{n.replace('_', '-')}" for n in DRIVERS]
+    if len(given) > 1:
+        raise UserError(f"there can be one driver: leave out all but one of {', '.join(names)}")
+    if not given and options.frames is None:
+        raise UserError(f"there is no driver: give one of {', '.join(names)} (or --frames, where a method needs none)")
 
     trained = load_trained(options.folder, options.step)
     common = {
@@ -109,13 +151,37 @@ def _animate(options: argparse.Namespace, _: list[str]) -> None:
         "batch_size": options.batch_size,
     }
     about_drivers = {n: getattr(options, n) for n in ("best_frame", "paste_back", "compare")}
-    if options.driving is not None:
-        report = animate(trained, options.source, options.driving, options.out, **about_drivers, **common)
+    if given:
+        drive = _driver(given[0], options, trained)
+        report = animate(trained, options.source, drive, options.out, **about_drivers, **common)
     else:
         for name in (n for n, wanted in about_drivers.items() if wanted):
             raise UserError(f"--{name.replace('_', '-')} needs a driver; leave it out with --frames")
-        report = imagine(trained, options.source, options.out, options.frames, **common)
+        if len(options.source) != 1:
+            raise UserError(f"--source must name one picture or video, not {len(options.source)}")
+        report = imagine(trained, options.source[0], options.out, options.frames, **common)
     print(report.text())
+
+
+def _driver(name: str, options: argparse.Namespace, trained: Any) -> Any:
+    """What drives: the path of pictures, or a track."""
+    from reenax.core.errors import UserError
+    from reenax.inference import tracks
+    from reenax.inference.animate import check_kind
+
+    check_kind(trained, "video" if name == "driving" else name)
+    still, frames = options.out.suffix.lower() == ".png", options.frames
+    if frames is not None and name not in ("action_units", "pose"):
+        raise UserError(f"--frames is the length of a range of --action-units or --pose; leave it out with --{name}")
+    if name == "action_units":
+        return tracks.action_unit_track(options.action_units, frames, still)
+    if name == "pose":
+        return tracks.pose_track(options.pose, frames, still)
+    if name == "audio":
+        return tracks.audio_track(options.audio)
+    if name == "labels":
+        return tracks.label_track(options.labels, trained.method.label_names, trained.name)
+    return options.driving
 
 
 def add_evaluate(commands: Any) -> None:
@@ -146,6 +212,11 @@ def add_evaluate(commands: Any) -> None:
         metavar="NAME=VALUE",
         help="an option of the method, for example mode=avd in the place of absolute motion; may be repeated",
     )
+    parser.add_argument(
+        "--driver",
+        choices=("video", "action_units", "pose", "audio"),
+        help="what of the clips drives the method (video, or what the method takes)",
+    )
     parser.add_argument("--split", choices=("test", "train"), default="test", help="which clips (test)")
     parser.add_argument("--max-frames", type=positive, help="use only so many frames of each clip")
     parser.add_argument("--json", type=Path, help="where to write the numbers (RUN/evaluation_SPLIT.json)")
@@ -162,6 +233,7 @@ def _evaluate(options: argparse.Namespace, _: list[str]) -> None:
     result = evaluate(
         trained,
         open_clips(options.data, options.split),
+        driver=options.driver,
         options=split_options(options.option),
         estimators=None if options.estimators is None else load_trained(options.estimators),
         max_frames=options.max_frames,
@@ -186,7 +258,7 @@ def add_methods(commands: Any) -> None:
 
 
 def _methods(options: argparse.Namespace, _: list[str]) -> None:
-    from reenax.train.config import method_table
+    from reenax.train.catalogue import method_table
 
     if options.name is None:
         print(method_table())

@@ -13,7 +13,6 @@ import numpy as np
 from jaxtyping import Float
 from PIL import Image
 
-import reenax
 from data_pipelines.faces import FaceDetector, landmarks_in_square
 from data_pipelines.media import Frame
 from data_pipelines.video_writer import VideoWriter, whole
@@ -28,6 +27,7 @@ from reenax.inference.options import read_options
 from reenax.inference.portrait import Layout, Portrait, open_portrait
 from reenax.inference.progress import tracked
 from reenax.inference.tracks import Track
+from reenax.train.catalogue import driven_by
 from reenax.train.runs import Trained
 
 Driver = Driving | Track
@@ -136,6 +136,20 @@ def _shown(run: Reenactor, drive: Driver, layout: Layout, batch_size: int) -> It
         yield Frame(layout.compose(made, picture), at)
 
 
+def check_kind(trained: Trained, kind: str) -> None:
+    """Refuses a driver that the method does not take.
+
+    Raises:
+        UserError: naming those that it takes, and the methods that take this one.
+    """
+    if kind not in trained.method.drives:
+        others = driven_by(kind)
+        raise UserError(
+            f"{trained.name} is not driven by {kind} but by {', '.join(sorted(trained.method.drives)) or 'nothing'}; "
+            f"methods driven by {kind}: {', '.join(others) or 'none'}"
+        )
+
+
 def _check(
     trained: Trained,
     sources: int,
@@ -147,12 +161,7 @@ def _check(
 ) -> None:
     """Refuses what cannot be done and options that would do nothing."""
     method, kind = trained.method, driving.kind if isinstance(driving, Track) else "video"
-    if kind not in method.drives:
-        others = [n for n in reenax.method_names() if kind in reenax.load_method(n).drives]
-        raise UserError(
-            f"{trained.name} is not driven by {kind} but by {', '.join(sorted(method.drives)) or 'nothing'}; methods "
-            f"driven by {kind}: {', '.join(others) or 'none'}"
-        )
+    check_kind(trained, kind)
     if faces not in ("dlib", "none"):
         raise UserError(f'faces must be "dlib" or "none", not {faces!r}')
     if faces == "none" and "landmarks" in method.reads:

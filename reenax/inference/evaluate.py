@@ -16,13 +16,14 @@ from data_pipelines.loader import Clips
 from reenax import __version__
 from reenax.core.errors import UserError
 from reenax.core.pictures import as_float
-from reenax.core.types import Source, VideoDrive
+from reenax.core.types import VideoDrive
+from reenax.inference.labelled import FIELDS, background_of, drive_of, source_of
 from reenax.inference.options import read_options
 from reenax.inference.progress import tracked
 from reenax.inference.protocols import PROTOCOLS, Trial, Trials, available, frames_of, open_tests
 from reenax.inference.readings import Reader, ReadScores, clip_scores, labels_of, reference_of, score_readings
 from reenax.inference.report import Scores, finite, legend, score_table
-from reenax.inference.scores import METRICS, box_scores, boxes, finite_mean, mean_scores, picture_scores
+from reenax.inference.scores import METRICS, box_scores, boxes, finite_mean, mean_scores, picture_scores, unchanged
 from reenax.train.runs import Trained
 
 WHOLE = ("l1", "psnr", "ssim")
@@ -157,6 +158,7 @@ def evaluate(
     trained: Trained,
     data: Clips | Path,
     *,
+    driver: str | None = None,
     protocols: Sequence[str] | None = None,
     options: Mapping[str, str] = MappingProxyType({}),
     estimators: Trained | None = None,
@@ -172,7 +174,9 @@ def evaluate(
     Scores are means over the frames of a clip, then over clips.
 
     Args:
-        trained: a method that video can drive.
+        trained: a method.
+        driver: what drives it of the records, of `reenax.inference.labelled.FIELDS`; None for "video", or the first
+            that the method takes.
         data: clips to measure on, or a dataset folder for its test split.
         protocols: names of `reenax.inference.protocols.PROTOCOLS`; None for all that the dataset has the truth for.
         options: of the method's reenactor, as texts; a "mode" takes the place of "absolute", and protocols of relative
@@ -184,24 +188,27 @@ def evaluate(
         progress: whether to show it.
 
     Raises:
-        UserError: the method is not driven by video, sizes differ, or the dataset lacks what a protocol needs.
+        UserError: the method takes no such driver, sizes differ, or the dataset lacks what is needed.
     """
     clips = open_tests(data)
-    check(trained, clips)
+    driver = check(trained, clips, driver)
     read = read_options(trained.method, trained.name, options)
     chosen = {name: read[name] for name in options}
     reader = None if estimators is None else Reader.of(estimators, clips)
-    trials = [Trials.open(p, clips, max_frames) for p in (available(clips) if protocols is None else protocols)]
+    person = trained.method.portrays
+    names = available(clips) if protocols is None else protocols
+    trials = [Trials.open(name, clips, max_frames, person) for name in names]
     if not trials:
         raise UserError(f"there is no protocol to measure by; choose from {', '.join(PROTOCOLS)}")
     every, count = chain.from_iterable(trials), sum(len(t) for t in trials)
     scores = [
-        _score(trained, trial, chosen, reader, others or {}, batch_size)
+        _score(trained, trial, driver, chosen, reader, others or {}, batch_size)
         for trial in (tracked(every, count, "evaluating", "clips") if progress else every)
     ]
     about = {
         "method": trained.name,
         "step": trained.step,
+        "driver": driver,
         "split": clips.split,
         "data_digest": clips.digest,
         "size": clips.size,
@@ -218,15 +225,22 @@ def evaluate(
     return Evaluation(tuple(scores), about)
 
 
-def check(trained: Trained, clips: Clips) -> None:
-    """Refuses what cannot be measured.
+def check(trained: Trained, clips: Clips, driver: str | None = None) -> str:
+    """Refuses what cannot be measured; the kind of driver, by default the first that the method takes.
 
     Raises:
-        UserError: the method is not driven by video, or sizes differ.
+        UserError: the method takes no such driver, the clips do not have it, or sizes differ.
     """
-    if "video" not in trained.method.drives:
-        raise UserError(f"{trained.name} is not driven by video, so it has no reenactment to measure")
+    takes = [kind for kind in FIELDS if kind in trained.method.drives]
+    if not takes:
+        raise UserError(f"{trained.name} has no reenactment to measure: no clip holds what drives it")
+    if driver is not None and driver not in takes:
+        raise UserError(f"{trained.name} is not driven by {driver}; it can be measured with {', '.join(takes)}")
+    kind = driver or takes[0]
+    if missing := sorted(FIELDS[kind] - clips.fields):
+        raise UserError(f"{clips.directory} has no {missing[0]}, so nothing can be driven by {kind} with it")
     check_size(trained, clips)
+    return kind
 
 
 def check_size(trained: Trained, clips: Clips) -> None:
@@ -245,6 +259,7 @@ def check_size(trained: Trained, clips: Clips) -> None:
 def _score(
     trained: Trained,
     trial: Trial,
+    driver: str,
     options: Mapping[str, Any],
     reader: Reader | None,
     others: Mapping[str, PairMetric],
@@ -252,25 +267,30 @@ def _score(
 ) -> ClipScore:
     """One trial, a batch of frames at a time: clips may be longer than memory holds as floats."""
     truth, count, source = trial.truth, trial.frames, as_float(trial.source)
-    start = VideoDrive(as_float(frames_of(trial.driving, [0])))
-    chosen = {"mode": trial.protocol.mode, **options}
-    if trial.protocol.mode == "relative":
-        chosen["mode"] = "relative"
-    run = trained.method.reenactor(trained.variables, Source(source), anchor=start, **chosen)
+    method, mode = trained.method, trial.protocol.mode
+    chosen = {"mode": mode, **options} if "mode" in method.options else dict(options)
+    if mode == "relative" and "mode" in chosen:
+        chosen["mode"] = mode
+    anchor = drive_of(trial.driving, [0], driver, method.reads)
+    run = method.reenactor(trained.variables, source_of(trial, method.reads), anchor=anchor, **chosen)
     where = boxes(truth["landmarks"], trial.source.shape[1]) if "landmarks" in truth else {}
+    background = None if driver == "video" else background_of(trial)
     frames: dict[str, list[dict[str, np.ndarray]]] = {}
     read: dict[str, list[ReadScores]] = {}
     for begin in range(0, count, batch_size):
         chosen = list(range(begin, min(begin + batch_size, count)))
         padded = chosen + [chosen[-1]] * (batch_size - len(chosen))  # one compiled program serves all
         true = as_float(frames_of(truth, padded))
-        driving = as_float(frames_of(trial.driving, padded)) if trial.protocol.crosses else true
-        made = {"method": run(VideoDrive(driving)), "copy": jnp.broadcast_to(source, true.shape)}
-        if trial.protocol.crosses:
-            made["copy_driving"] = driving
+        drive = drive_of(trial.driving, padded, driver, method.reads)
+        made = {"method": run(drive), "copy": jnp.broadcast_to(source, true.shape)}
+        if trial.protocol.crosses and isinstance(drive, VideoDrive):
+            made["copy_driving"] = drive.frames
         part = {name: box[padded] for name, box in where.items()}
         for row, pictures in made.items():
-            frames.setdefault(row, []).append(_measured(pictures, true, part, others, len(chosen)))
+            measured = _measured(pictures, true, part, others, len(chosen))
+            if background is not None:
+                measured["unchanged"] = np.asarray(unchanged(pictures, source, background), np.float64)[: len(chosen)]
+            frames.setdefault(row, []).append(measured)
         if reader is not None:
             readings = {"truth": reader(true)} | {row: reader(pictures) for row, pictures in made.items()}
             labels = labels_of(truth, padded, readings["truth"])

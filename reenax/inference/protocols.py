@@ -5,6 +5,7 @@ of cross-identity reenactment. Videos of people have no such thing: there only s
 """
 
 import dataclasses
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -76,6 +77,7 @@ class Trial:
     Attributes:
         protocol: how it is measured.
         source: the picture to animate, as a batch of one.
+        origin: the record whose first frame that is.
         driving: the record whose frames drive.
         truth: the record whose frames are the truth, one for one.
         frames: how many of them are used.
@@ -83,6 +85,7 @@ class Trial:
 
     protocol: Protocol
     source: UInt8[np.ndarray, "1 h w 3"]
+    origin: Mapping[str, Any]
     driving: Mapping[str, Any]
     truth: Mapping[str, Any]
     frames: int
@@ -113,15 +116,17 @@ class Trials:
         clips: sources and drivers.
         cross: the truth where source and driver differ, else None.
         max_frames: use only so many frames of each clip.
+        person: use only the clips that show this person; empty for all.
     """
 
     protocol: Protocol
     clips: Clips
     cross: Clips | None
     max_frames: int | None = None
+    person: str = ""
 
     @classmethod
-    def open(cls, name: str, clips: Clips, max_frames: int | None = None) -> "Trials":
+    def open(cls, name: str, clips: Clips, max_frames: int | None = None, person: str = "") -> "Trials":
         """The trials of the protocol called ``name``.
 
         Raises:
@@ -131,17 +136,26 @@ class Trials:
         if protocol is None:
             raise UserError(f"there is no protocol {name!r}; the protocols are: {', '.join(PROTOCOLS)}")
         if not protocol.crosses:
-            return cls(protocol, clips, None, max_frames)
+            return cls(protocol, clips, None, max_frames, person)
         if name not in available(clips):
             raise UserError(
                 f"{clips.directory}, split {clips.split}: protocol {name!r} needs the split {CROSS!r} beside the split "
                 f"{TEST!r}, the exact truth of one person moving like another; `reenax prepare synthetic` makes it"
             )
         cross = open_clips(clips.directory, CROSS, needs=("source_clip", "driving_clip"))
-        return cls(protocol, clips, cross, max_frames)
+        return cls(protocol, clips, cross, max_frames, person)
+
+    @functools.cached_property
+    def _truths(self) -> tuple[Clips, Sequence[int]]:
+        """The clips that are the truth, and which of them are meant."""
+        clips = self.clips if self.cross is None else self.cross
+        rows = [k for k, name in enumerate(clips.clip_identities) if self.person in ("", name)]
+        if not rows:
+            raise UserError(f"{clips.directory}, split {clips.split}: no clip shows {self.person}")
+        return clips, rows
 
     def __len__(self) -> int:
-        return len(self.clips if self.cross is None else self.cross)
+        return len(self._truths[1])
 
     def __iter__(self) -> Iterator[Trial]:
         return (self[index] for index in range(len(self)))
@@ -152,7 +166,8 @@ class Trials:
         Raises:
             UserError: a record is damaged, or names a clip that does not exist.
         """
-        truth = (self.clips if self.cross is None else self.cross)[index]
+        clips, rows = self._truths
+        truth = clips[rows[index]]
         if self.cross is None:
             return self._trial(truth, truth, truth)
         driving = self._named(truth, "driving_clip")
@@ -163,7 +178,7 @@ class Trials:
     def _trial(self, source: Mapping[str, Any], driving: Mapping[str, Any], truth: Mapping[str, Any]) -> Trial:
         count = min(len(driving["frames"]), len(truth["frames"]))
         count = count if self.max_frames is None else min(count, self.max_frames)
-        return Trial(self.protocol, frames_of(source, [0]), driving, truth, count)
+        return Trial(self.protocol, frames_of(source, [0]), source, driving, truth, count)
 
     def _named(self, record: Mapping[str, Any], field: str) -> Mapping[str, Any]:
         if record[field] not in self.clips.clip_ids:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from reenax.metrics.pixel import l1, psnr, ssim
 
@@ -43,6 +43,7 @@ METRICS: Mapping[str, Metric] = {
     "mouth_pattern": Metric(
         "mouth pattern", "correlation of the mouth box's pixels, every channel about its mean", 3, True
     ),
+    "unchanged": Metric("background kept", "share of the source's background that changed by less than 2/255", 3, True),
     "nme": Metric("NME %", "mean distance of the landmarks, percent of the distance of the outer eye corners", 2),
     "akd": Metric("AKD", "mean of |dx| and |dy| of the landmarks, pixels of a picture of 256", 2),
     "pose": Metric("pose °", "angle between the head's rotations, degrees", 2),
@@ -120,6 +121,16 @@ def _mean_inside(values: Float[Array, "b h w c"], mask: Array) -> Float[Array, "
     count = mask.sum(axis=(1, 2))
     total = jnp.where(mask[..., None], values, 0.0).sum(axis=(1, 2))
     return jnp.where(count[:, None] > 0, total / jnp.maximum(count, 1)[:, None], jnp.nan)
+
+
+@jax.jit
+def unchanged(
+    made: Float[Array, "b h w 3"], source: Float[Array, "1 h w 3"], background: Bool[Array, "h w"]
+) -> Float[Array, " b"]:
+    """The share of the background's pixels all of whose channels are within 2/255 of the source's; NaN without any."""
+    made = made.astype(jnp.promote_types(made.dtype, jnp.float32))
+    kept = (jnp.abs(made - source) < 2 * 2 / 255).all(axis=-1)
+    return _mean_inside(kept[..., None].astype(jnp.float32), jnp.broadcast_to(background[None], kept.shape))[:, 0]
 
 
 def correlation(made: Float[np.ndarray, " t"], truth: Float[np.ndarray, " t"], flat: float = 1e-4) -> float:

@@ -1,6 +1,5 @@
-"""Configs by ``FILE:NAME``, changed from the command line; and the table of methods with their configs."""
+"""Configs by ``FILE:NAME``, changed from the command line."""
 
-import importlib
 import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
@@ -78,19 +77,3 @@ def _load(path: Path) -> ModuleType:
 def config_names(module: ModuleType) -> tuple[str, ...]:
     """The configs that a config file offers."""
     return tuple(module.NAMES)
-
-
-def method_table(names: Sequence[str] | None = None) -> str:
-    """One block per method (by default all): what it is, what drives it, which fields it needs, and its configs."""
-    lines = []
-    for name in reenax.method_names() if names is None else names:
-        cls = reenax.load_method(name)
-        paper = (importlib.import_module(f"reenax.methods.{name}").__doc__ or "").strip().splitlines()[0]
-        configs = config_names(importlib.import_module(f"configs.{name}"))
-        lines += [
-            f"{name}: {paper}",
-            f"  driven by  {', '.join(sorted(cls.drives)) or 'nothing: it reenacts nothing'}",
-            f"  needs      {', '.join(sorted(cls.fields))}",
-            f"  configs    {', '.join(f'configs/{name}.py:{c}' for c in configs)}",
-        ]
-    return "\n".join(lines)

@@ -205,8 +205,9 @@ def _validator(config: Config, train_clips: loader.Clips, engine: Engine) -> Val
     ) as batches:
         held_out = [next(batches) for _ in range(EVAL_BATCHES)]
     record = clips[0]
-    frames = loader.decode_clip(record, range(min(CLIP_FRAMES, len(record["frames"]))))
-    return Validator(engine, held_out, frames, float(record["fps"]))
+    count = min(CLIP_FRAMES, len(record["frames"]))
+    frames, points = loader.decode_clip(record, range(count)), record.get("landmarks")
+    return Validator(engine, held_out, frames, float(record["fps"]), None if points is None else points[:count])
 
 
 def _warm_start(trained: Trained, name: str) -> Callable[[Variables], Variables]:

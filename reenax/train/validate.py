@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, UInt8
+from jaxtyping import Array, Float, UInt8
 
 from reenax.core.pictures import as_bytes, as_float, float_pictures
 from reenax.core.reenact import reenact
@@ -23,6 +23,7 @@ class Validator:
         batches: a few fixed batches of held-out examples, of the training's batch size.
         clip: frames of one held-out clip to reenact from its first frame; empty for none.
         fps: the clip's frame rate.
+        landmarks: of the clip's frames, where there are any.
     """
 
     def __init__(
@@ -31,8 +32,9 @@ class Validator:
         batches: Sequence[Mapping[str, np.ndarray]],
         clip: UInt8[np.ndarray, "t h w 3"],
         fps: float,
+        landmarks: Float[np.ndarray, "t 68 2"] | None = None,
     ):
-        self._engine, self._clip, self._fps = engine, clip, fps
+        self._engine, self._clip, self._fps, self._landmarks = engine, clip, fps, landmarks
         self._batches = [put_batch(b, engine.mesh) for b in batches]
         self._names: tuple[str, ...] = ()
         self._pictures = jax.jit(self._trace, out_shardings=replicated(engine.mesh))
@@ -60,9 +62,14 @@ class Validator:
         variables = state.averaged()
         columns = self._preview(variables, self._batches[0])
         writers.sheet(step, {name: np.asarray(pictures)[:rows] for name, pictures in columns.items()})
-        if not len(self._clip) or "video" not in self._engine.method.drives:
+        method = self._engine.method
+        if not len(self._clip) or "video" not in method.drives:
             return
-        frames = as_float(self._clip)
-        made = reenact(self._engine.method, variables, Source(frames[:1]), VideoDrive(frames))
+        if "landmarks" in method.reads and self._landmarks is None:
+            return
+        points = None if self._landmarks is None else jnp.asarray(self._landmarks)
+        drive = VideoDrive(as_float(self._clip), points)
+        source = Source(drive.frames[:1], None if points is None else points[:1])
+        made = reenact(method, variables, source, drive)
         source = np.broadcast_to(self._clip[:1], self._clip.shape)
         writers.clip(step, np.concatenate([source, self._clip, as_bytes(made)], axis=2), self._fps)

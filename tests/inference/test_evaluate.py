@@ -68,8 +68,12 @@ def test_options_reach_the_method_in_the_place_of_absolute_motion(clips):
 
 
 def test_wrong_models_and_sizes_are_refused(clips):
-    with pytest.raises(UserError, match="not driven by video"):
-        evaluate(trained(drives=frozenset({"audio"})), clips)
+    with pytest.raises(UserError, match="tint has no reenactment to measure: no clip holds what drives it"):
+        evaluate(trained(drives=frozenset({"labels"})), clips)
+    with pytest.raises(UserError, match="has no action_units, so nothing can be driven by action_units with it"):
+        evaluate(trained(drives=frozenset({"action_units"})), clips)
+    with pytest.raises(UserError, match="tint is not driven by pose; it can be measured with video"):
+        evaluate(trained(), clips, driver="pose")
     model = trained()
     model.config.data.size = 128
     with pytest.raises(UserError, match="frames of 64x64, tint was trained on 128; prepare with --size 128"):

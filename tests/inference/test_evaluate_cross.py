@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from types import MappingProxyType
 from typing import Any
 
 import jax.numpy as jnp
@@ -230,3 +231,33 @@ def test_what_cannot_be_measured_is_said(world, tmp_path):
         estimator_errors(eyes(), open_clips(bare, "test"))
     with pytest.raises(UserError, match="no driving_clip"):
         evaluate(small(), bare, progress=False)
+
+
+@dataclasses.dataclass(frozen=True)
+class Steered(Tint):
+    """Copies the source, brighter where the head is turned further; notes the driver. Draws one person only."""
+
+    drives: frozenset[str] = frozenset({"pose", "video"})
+    portrays: str = ""
+    reads: frozenset[str] = frozenset({"landmarks"})
+    options = MappingProxyType({})
+
+    def reenactor(self, variables, source, *, anchor: Any = None):
+        variables["asked"]["calls"].append((source, anchor))
+        return lambda drive: jnp.clip(source.frames + 0.1 * drive.angles[:, 1, None, None, None], -1, 1)
+
+
+def test_a_record_s_own_poses_can_drive_and_one_person_alone_be_measured(world):
+    calls = []
+    model = dataclasses.replace(small(Steered(portrays="bert")), variables={"asked": {"calls": calls}})
+    result = evaluate(model, world, driver="pose", batch_size=4, progress=False)
+    assert {c.identity for c in result.clips} == {"bert"}
+    assert [c.protocol for c in result.clips] == ["self", "self", "cross", "cross_relative"]
+    assert result.to_json()["driver"] == "pose"
+    assert all(c.copy_driving is None for c in result.clips)
+    clips = open_clips(world, "test")
+    source, anchor = calls[0]
+    np.testing.assert_allclose(source.landmarks, clips[2]["landmarks"][:1])
+    np.testing.assert_allclose(anchor.angles, clips[2]["pose"][:1, :3])
+    with pytest.raises(UserError, match="no clip shows dora"):
+        evaluate(small(Steered(portrays="dora")), world, progress=False)

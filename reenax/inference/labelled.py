@@ -1,0 +1,71 @@
+"""Sources and drivers from the records of a dataset: what a method is given when it is measured."""
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Bool
+from PIL import Image
+
+from reenax.core.errors import UserError
+from reenax.core.pictures import as_float
+from reenax.core.types import ActionUnitDrive, AudioDrive, Drive, PoseDrive, Source, VideoDrive
+from reenax.geometry.head.action_units import MAXIMUM
+from reenax.inference.protocols import Trial, frames_of
+
+FIELDS = {
+    "video": frozenset({"frames"}),
+    "action_units": frozenset({"action_units"}),
+    "pose": frozenset({"pose"}),
+    "audio": frozenset({"audio"}),
+}
+"""The kinds of driver that records hold, and the fields that they come from."""
+
+
+def drive_of(record: Mapping[str, Any], rows: Sequence[int], kind: str, reads: frozenset[str] = frozenset()) -> Drive:
+    """What drives some frames of a record.
+
+    Args:
+        record: a clip.
+        rows: the frames.
+        kind: a key of `FIELDS`.
+        reads: what the method wants to know beside the pixels.
+
+    Raises:
+        UserError: a frame is damaged, or the record lacks the landmarks that the method reads.
+    """
+    chosen = list(rows)
+    if kind == "action_units":
+        return ActionUnitDrive(jnp.asarray(record["action_units"][chosen]) / MAXIMUM)
+    if kind == "pose":
+        return PoseDrive(jnp.asarray(record["pose"][chosen, :3]))
+    if kind == "audio":
+        times = (record["timestamps"] - record["timestamps"][0])[chosen]
+        return AudioDrive(jnp.asarray(record["audio"], jnp.float32) / 32768, jnp.asarray(times, jnp.float32))
+    return VideoDrive(as_float(frames_of(record, chosen)), _landmarks(record, chosen, reads))
+
+
+def source_of(trial: Trial, reads: frozenset[str] = frozenset()) -> Source:
+    """The identity of a trial.
+
+    Raises:
+        UserError: the record lacks the landmarks that the method reads.
+    """
+    return Source(as_float(trial.source), _landmarks(trial.origin, [0], reads))
+
+
+def _landmarks(record: Mapping[str, Any], rows: Sequence[int], reads: frozenset[str]):
+    if "landmarks" not in reads:
+        return None
+    if "landmarks" not in record:
+        raise UserError(f"{record['clip_id']} has no landmarks, which the method reads; prepare with --faces dlib")
+    return jnp.asarray(record["landmarks"][list(rows)])
+
+
+def background_of(trial: Trial) -> Bool[np.ndarray, "h w"] | None:
+    """Where the source picture shows no person; None where the record does not say."""
+    if "mask" not in trial.origin:
+        return None
+    return np.asarray(Image.open(io.BytesIO(trial.origin["mask"][0])).convert("L")) < 128
