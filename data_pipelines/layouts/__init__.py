@@ -5,7 +5,8 @@ A reader only finds: it gives every picture with the person, the split and the l
 
 Records of pictures have one frame "per second": fps 1, timestamps 0, 1, 2, ... in the order of the file names. Where a
 folder tells who is seen, a person is one record (two, when the person is in both splits), otherwise every picture is a
-record and a person of its own. `bbox` is the square of the record's first picture in its file.
+record and a person of its own. `bbox` is the square of the record's first picture in its file. The names of
+`attributes`, in their order, are noted in the dataset's settings.json.
 """
 
 from collections.abc import Callable, Mapping

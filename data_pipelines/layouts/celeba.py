@@ -33,7 +33,8 @@ def read(folder: Path, wish: Wish) -> Plan:
     if (pictures / pictures.name).is_dir():  # as some archives unpack
         pictures = pictures / pictures.name
     names = ("list_attr_celeba.txt", "Anno/list_attr_celeba.txt", "list_attr_celeba.csv", "Anno/list_attr_celeba.csv")
-    rows = _attributes(require_file(folder, "celeba", *names, content=CONTENT), wish.attributes or ATTRIBUTES)
+    chosen = wish.attributes or ATTRIBUTES
+    rows = _attributes(require_file(folder, "celeba", *names, content=CONTENT), chosen)
     people = _people(folder)
     order = list(rows)
     random.Random(SEED).shuffle(order)
@@ -49,7 +50,7 @@ def read(folder: Path, wish: Wish) -> Plan:
             identity = stem if people is None else people[name]
             split = "test" if name in tested else "train"
             stills.append(Still(path, stem, identity, split, {"attributes": row}))
-    return Plan(stills, "none", frozenset({"attributes"}), skipped)
+    return Plan(stills, "none", frozenset({"attributes"}), skipped, chosen)
 
 
 def _attributes(path: Path, chosen: tuple[str, ...]) -> dict[str, np.ndarray]:

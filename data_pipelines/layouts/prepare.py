@@ -77,7 +77,7 @@ def prepare_layout(
         face_finding.require()
     plan = replace(plan, stills=_placed(plan.stills, split, test_share))
     asked = {"layout": layout, "size": size, "faces": plan.crop, "test_share": test_share, "split": split or "layout"}
-    asked |= {"attributes": ",".join(attributes) or "default", "openface": measured is not None, "format": FORMAT}
+    asked |= {"attributes": ",".join(plan.attributes), "openface": measured is not None, "format": FORMAT}
     with building.claimed(Path(out), asked) as out:
         building.publish(out)
         content = _content(plan)

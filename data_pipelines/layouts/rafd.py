@@ -22,6 +22,7 @@ the second form: one per picture, with `attributes` in the order of the names of
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -59,7 +60,8 @@ def read(folder: Path, wish: Wish) -> Plan:
             labels = {"acted": np.array(acting, np.int32), "attributes": one_hot(expression, len(EXPRESSIONS))}
             person = name.group(2).zfill(2)
             stills[path.stem] = Still(path, path.stem, person, _split(folder, path), labels)
-    return with_points(list(stills.values()), points, skipped, wish, frozenset({"acted", "attributes"}))
+    plan = with_points(list(stills.values()), points, skipped, wish, frozenset({"acted", "attributes"}))
+    return replace(plan, attributes=sorted(EXPRESSIONS))
 
 
 def with_points(
@@ -115,4 +117,4 @@ def _classes(folder: Path, paths: Sequence[Path], wish: Wish) -> Plan:
             stills[name] = Still(path, name, name, _split(folder, path), labels)
         else:
             skipped.append(Skipped(path, "unknown name", "lies in no folder of a class"))
-    return Plan(list(stills.values()), wish.faces or "dlib", frozenset({"attributes"}), skipped)
+    return Plan(list(stills.values()), wish.faces or "dlib", frozenset({"attributes"}), skipped, classes)

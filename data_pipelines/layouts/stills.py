@@ -45,6 +45,7 @@ class Plan:
     crop: how squares are cut: "points" (around the 106 landmarks), "dlib" (around the face found) or "none" (the
         middle of the picture).
     fields: labels that every picture has.
+    attributes: names of the attributes that the field of this name has.
     skipped: pictures that cannot be used, with the reasons.
     """
 
@@ -52,6 +53,7 @@ class Plan:
     crop: str
     fields: frozenset[str]
     skipped: Sequence[Skipped] = ()
+    attributes: Sequence[str] = ()
 
 
 @dataclass(frozen=True)

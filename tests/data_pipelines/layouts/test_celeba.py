@@ -1,5 +1,6 @@
 """CelebA's folders: attributes by name, identities, and the split of StarGAN."""
 
+import json
 import random
 from pathlib import Path
 
@@ -47,6 +48,8 @@ def test_pictures_have_the_five_attributes_and_the_split_of_stargan(folder: Path
         np.testing.assert_array_equal(record["bbox"], [0, 20, 178, 198])
         assert np.abs(record["colours"][0] - colour_of(number)).max() < 6
     assert [(one.path.name, one.kind) for one in report.skipped] == [("000005.jpg", "missing")]
+    noted = json.loads((folder / "data/settings.json").read_text())["attributes"]
+    assert noted == "Black_Hair,Blond_Hair,Brown_Hair,Male,Young"
 
 
 def test_people_are_records_where_they_are_known(folder: Path, values: np.ndarray) -> None:

@@ -33,8 +33,8 @@ def test_a_layout_is_prepared_and_what_cannot_be_is_one_line(tmp_path: Path, cap
     assert "train: 3 clips, 3 frames, 3 identities" in capsys.readouterr().out
     assert prepare(tmp_path / "in", *common, "--faces", "none") == 0
     assert "nothing new, left as it is" in capsys.readouterr().out
-    assert "was made with faces none, not none" not in refused(capsys, tmp_path / "in", *common, "--faces", "none",
-                                                              "--test-share", 0.5)  # fmt: skip
+    said = refused(capsys, tmp_path / "in", *common, "--faces", "none", "--test-share", 0.5)
+    assert "was made with test_share 0.2, not test_share 0.5" in said
     assert "give the one folder of the data set, not 2" in refused(capsys, tmp_path, tmp_path, *common)
     assert "--max-frames: the pictures" in refused(capsys, tmp_path, *common, "--max-frames", 9)
     assert "--attributes: the layout rafd" in refused(capsys, tmp_path, *common, "--attributes", "Young")
