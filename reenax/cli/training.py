@@ -83,11 +83,14 @@ def add_import(commands: Any) -> None:
     )
     parser.add_argument(
         "kind",
-        help="a method's name; a frozen network: vgg16, vgg19, vggface, hopenet; or a face model: bfm2009, bfm2017, "
-        "flame, ict",
+        help="a method's name; a frozen network: vgg16, vgg19, vggface, vggface11, vggmface, hopenet; or a face model: "
+        "bfm2009, bfm2017, flame, ict",
     )
     parser.add_argument(
-        "file", type=Path, help="the file (for some face models a folder); nothing in it is ever executed"
+        "file",
+        type=Path,
+        help="the file; a folder of files for methods that are published in several (ganimation, stargan, x2face, "
+        "reenactgan, freenet) and for some face models; nothing in it is ever executed",
     )
     parser.add_argument("--config", metavar="FILE:NAME", help="the config that it was trained with (methods only)")
     parser.add_argument(

@@ -15,7 +15,7 @@ from reenax.interop import face_models, hopenet, torch, vgg
 from reenax.train.config import load_config
 from reenax.train.runs import make_method, save_imported
 
-FROZEN_KINDS = ("vgg16", "vgg19", "vggface", "hopenet")
+FROZEN_KINDS = ("vgg16", "vgg19", "vggface", "vggface11", "vggmface", "hopenet")
 
 
 def import_file(
@@ -48,7 +48,7 @@ def import_checkpoint(kind: str, file: Path, config_spec: str | None, out: Path)
 
     Args:
         kind: a method's name or a frozen network's kind.
-        file: the checkpoint; only tensors and plain containers are read from it.
+        file: the checkpoint, for some methods a folder of several; only tensors and plain containers are read.
         config_spec: ``FILE:NAME`` of the config that a method's checkpoint was trained with.
         out: a new folder.
 
@@ -72,7 +72,8 @@ def import_checkpoint(kind: str, file: Path, config_spec: str | None, out: Path)
         raise UserError(f"{kind} has no published checkpoint to import; train it with `reenax train`")
     interop = importlib.import_module(f"reenax.interop.{kind}")
     method = make_method(config)
-    variables = interop.convert(torch.read_checkpoint(file), method)
+    read = getattr(interop, "read", torch.read_checkpoint)  # a method of several files has its own
+    variables = interop.convert(read(file), method)
     size = config.data.size
     shapes = {name: [[1, size, size, 3], "uint8"] for name in ("source", "driving")}
     save_imported(out, config, variables, shapes)

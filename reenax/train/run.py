@@ -189,8 +189,11 @@ def _validator(config: Config, train_clips: loader.Clips, engine: Engine) -> Val
         return None
     try:
         clips = loader.open_clips(train_clips.directory, "test")
+        why = "" if set(config.data.people) <= set(clips.identities) else "none of the people of data.people in its"
     except UserError:
-        log.warning("%s has no test split: eval/l1 is measured on training clips", train_clips.directory)
+        why = "no"
+    if why:
+        log.warning("%s has %s test split: eval/l1 is measured on training clips", train_clips.directory, why)
         clips = train_clips
     settings = {**config.data.to_dict(), "swap": False, "flip": False, "jitter": {}, "resize": ()}
     with loader.batches(
@@ -204,7 +207,8 @@ def _validator(config: Config, train_clips: loader.Clips, engine: Engine) -> Val
         workers=0,
     ) as batches:
         held_out = [next(batches) for _ in range(EVAL_BATCHES)]
-    record = clips[0]
+    shown = [k for k, name in enumerate(clips.clip_identities) if engine.method.portrays in ("", name)]
+    record = clips[shown[0] if shown else 0]
     count = min(CLIP_FRAMES, len(record["frames"]))
     frames, points = loader.decode_clip(record, range(count)), record.get("landmarks")
     return Validator(engine, held_out, frames, float(record["fps"]), None if points is None else points[:count])
