@@ -145,14 +145,17 @@ def read_audio(path: Path, start: float = 0.0, stop: float | None = None) -> Int
         return np.concatenate(blocks) if blocks else np.zeros(0, np.int16)
 
 
-def read_image(path: Path) -> UInt8[np.ndarray, "h w 3"]:
-    """A picture as upright RGB: EXIF rotation applied, alpha dropped, 16-bit grey scaled. Raises UserError."""
+def read_image(path: Path, *, alpha: bool = False) -> UInt8[np.ndarray, "h w _"]:
+    """A picture as upright RGB: EXIF rotation applied, alpha dropped or with `alpha` the fourth channel, 16-bit grey
+    scaled. Raises UserError."""
     _require_file(path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of Pillow, on damaged metadata and on sizes that we check ourselves
             with Image.open(path, formats=PICTURE_FORMATS) as image:
                 _check_size(path, *image.size)
+                if alpha:
+                    return np.array(ImageOps.exif_transpose(image).convert("RGBA"))
                 if image.mode.startswith(("I", "F")):
                     return _grey_to_rgb(np.asarray(image))
                 return np.array(ImageOps.exif_transpose(image).convert("RGB"))

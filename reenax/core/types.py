@@ -208,11 +208,13 @@ class Option:
         default: its value when nothing is said; its type is the option's, None that of an optional number.
         help: one line for people, with the unit.
         choices: the values that a text may have.
+        picture: the text names a file, and the method gets the picture: RGBA [h w 4] in [0, 1], None without one.
     """
 
     default: str | float | bool | None
     help: str
     choices: tuple[str, ...] = ()
+    picture: bool = False
 
 
 @runtime_checkable

@@ -2,11 +2,16 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
+import numpy as np
+from jaxtyping import Float
+
+from data_pipelines.media import read_image
 from reenax.core.errors import UserError
 from reenax.core.types import Method, Option
 
-Value = str | float | bool | None
+Value = str | float | bool | Float[np.ndarray, "h w 4"] | None
 _TRUTHS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
 
@@ -49,6 +54,8 @@ def read_options(method: Method, name: str, given: Mapping[str, str]) -> dict[st
 
 
 def _read(name: str, option: Option, text: str) -> Value:
+    if option.picture:
+        return (read_image(Path(text), alpha=True) / 255.0).astype(np.float32)
     if isinstance(option.default, bool):
         if text.lower() not in _TRUTHS:
             raise UserError(f"option {name} is true or false, not {text!r}")
@@ -70,7 +77,7 @@ def describe_options(method: Method) -> str:
     """A line per option, with its default."""
     lines = []
     for name, option in method.options.items():
-        kind = "|".join(option.choices) if option.choices else "true|false" if isinstance(option.default, bool) else ""
+        kind = "|".join(option.choices) or ("true|false" if isinstance(option.default, bool) else "NUMBER")
         default = "none" if option.default is None else str(option.default).lower()
-        lines.append(f"  {name}={kind or 'NUMBER'}  {option.help} ({default})")
+        lines.append(f"  {name}={'FILE' if option.picture else kind}  {option.help} ({default})")
     return "\n".join(lines)

@@ -1,6 +1,7 @@
 """Drivers from texts and files: what is asked for, and every mistake in one line."""
 
 from pathlib import Path
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -122,7 +123,7 @@ class Smiling(Tint):
 
     max_sources = 2
 
-    def reenactor(self, variables, source, *, anchor=None, mode="relative", adapt_scale=False):
+    def reenactor(self, variables, source, *, anchor: Any = None, mode="relative", adapt_scale=False):
         assert anchor.intensities.shape == (1, 17)
         return lambda drive: jnp.broadcast_to(
             2 * drive.intensities[:, SMILE, None, None, None] - 1, (drive.intensities.shape[0], SIZE, SIZE, 3)
