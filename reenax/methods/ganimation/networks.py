@@ -14,7 +14,7 @@ from reenax.nn.conv import Conv
 from reenax.nn.label_networks import LabelCritic, LabelTrunk
 
 UNITS = len(ACTION_UNITS)
-SPREAD = nn.initializers.normal(0.02)  # of every kernel at the start
+DEVIATION = 0.02  # of every kernel at the start
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,11 +38,14 @@ class CriticParams:
         image_size: side of the pictures; a multiple of ``2 ** layers``.
         features: channels of the first layer; each of the others doubles them.
         layers: number of halvings.
+        deviation: of the kernels at the start. Layers of few channels want more than the published one, for there is
+            no norm behind them.
     """
 
     image_size: int = 128
     features: int = 64
     layers: int = 6
+    deviation: float = DEVIATION
 
 
 class Generated(NamedTuple):
@@ -82,7 +85,7 @@ class Generator(nn.Module):
     @nn.compact
     def __call__(self, picture: Float[Array, "b h w 3"], units: Float[Array, "b c"]) -> Generated:
         size = {"features": self.params.features, "blocks": self.params.blocks}
-        layer = {"dtype": self.dtype, "kernel_init": SPREAD}
+        layer = {"dtype": self.dtype, "kernel_init": nn.initializers.normal(DEVIATION)}
         x = LabelTrunk(**size, remat=self.remat, name="trunk", **layer)(picture, units, train=True)
         colour = jnp.tanh(wide(Conv(3, 7, use_bias=False, name="colour", **layer)(x)))
         attention = nn.sigmoid(wide(Conv(1, 7, use_bias=False, name="attention", **layer)(x)))
@@ -98,6 +101,6 @@ def make_critic(params: CriticParams, dtype: DTypeLike | None = None) -> LabelCr
         params.features,
         params.layers,
         dtype=dtype,
-        kernel_init=SPREAD,
+        kernel_init=nn.initializers.normal(params.deviation),
         bias_init=nn.initializers.zeros_init(),
     )
