@@ -179,8 +179,12 @@ def test_a_perceptual_loss_asks_for_its_weights(data, tmp_path, capsys):
 def test_methods_lists_configs(capsys):
     assert cli.main(["methods"]) == 0
     out = capsys.readouterr().out
-    assert "fomm" in out
+    assert "fomm: First Order Motion" in out
     assert "configs/fomm.py:vox256" in out
+    assert "discriminator (6 of 12 configs)" in out
+    assert "reenax import fomm" in out
+    assert cli.main(["methods", "face_vid2vid"]) == 0
+    assert "yaw=NUMBER" in capsys.readouterr().out
 
 
 def test_no_command_prints_help(capsys):
@@ -235,6 +239,13 @@ def test_errors_of_animate_and_evaluate(run, data, videos, tmp_path, capsys):
     assert "text.mp4" in said(capsys, *common, picture, "--driving", text, "--out", tmp_path / "x.mp4")
     assert "x.xyz" in said(capsys, *common, picture, "--driving", text, "--out", tmp_path / "x.xyz")
     assert "is no run folder" in said(capsys, "animate", "--run", tmp_path, "--source", picture, *driving)
+    out = ("--out", tmp_path / "x.mp4")
+    refused = said(capsys, *common, picture, "--action-units", "AU12=0..1", *out)
+    assert "fomm is not driven by action_units but by video; methods driven by action_units: ganimation" in refused
+    assert "there can be one driver" in said(capsys, *common, picture, *driving, "--pose", "yaw=1..2")
+    assert "there is no driver: give one of --driving, --action-units" in said(capsys, *common, picture, *out)
+    assert "--frames is the length of a range" in said(capsys, *common, picture, *driving, "--frames", "3")
+    assert "fomm needs --source" in said(capsys, "animate", "--run", run, *driving)
     assert "step 3" in said(capsys, "evaluate", "--run", run, "--step", "3", "--data", data)
     assert not (tmp_path / "x.mp4").exists()
 

@@ -31,7 +31,9 @@ def test_an_expression_leaves_what_it_does_not_name():
 
 def test_in_a_video_an_expression_is_what_the_source_turns_into():
     track = action_unit_track("AU12=1", 5, still=False)
-    np.testing.assert_allclose(track.drive.amount, [0, 0.25, 0.5, 0.75, 1])  # pyright: ignore[reportAttributeAccessIssue]
+    assert isinstance(track.drive, ActionUnitDrive)
+    assert track.drive.amount is not None
+    np.testing.assert_allclose(track.drive.amount, [0, 0.25, 0.5, 0.75, 1])
     np.testing.assert_allclose(track.times, np.arange(5) / 25)
     assert track.count == 5
 
