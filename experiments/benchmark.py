@@ -37,6 +37,7 @@ def run(
     folder: Path,
     data: Path,
     *,
+    driver: str | None = None,
     estimators: Path | None = None,
     lpips: tuple[Path, Path] | None = None,
     out: Path | None = None,
@@ -49,6 +50,7 @@ def run(
     Args:
         folder: the run folder, or a folder of `reenax import`.
         data: dataset folder.
+        driver: what of the clips drives, see `reenax.inference.evaluate`.
         estimators: the run folder of trained estimators.
         lpips: torchvision's AlexNet and the lpips package's alex.pth.
         out: where to write; ``folder/benchmark`` when None.
@@ -71,7 +73,7 @@ def run(
     # all that can be wrong is looked at before the long work
     clips = open_tests(data)
     trained = load_trained(folder, step)
-    check(trained, clips)
+    driver = check(trained, clips, driver)
     readers = None if estimators is None else load_trained(estimators)
     if readers is not None:
         Reader.of(readers, clips)
@@ -79,7 +81,15 @@ def run(
     others = {} if lpips is None else {"lpips": _lpips(*lpips)}
     out = folder / "benchmark" if out is None else out
     out.mkdir(parents=True, exist_ok=True)
-    result = evaluate(trained, clips, estimators=readers, others=others, max_frames=max_frames, batch_size=batch_size)
+    result = evaluate(
+        trained,
+        clips,
+        driver=driver,
+        estimators=readers,
+        others=others,
+        max_frames=max_frames,
+        batch_size=batch_size,
+    )
     saved = {
         "name": folder.absolute().name,
         "run": str(folder.absolute()),
@@ -89,7 +99,7 @@ def run(
         "trained_on": _trained_on(folder),
         **result.to_json(),
     }
-    sheet = draw_sheet(_examples(trained, clips, result.protocols, max_frames, batch_size))
+    sheet = draw_sheet(_examples(trained, clips, result.protocols, driver, max_frames, batch_size))
     (out / RESULT_FILE).unlink(missing_ok=True)  # written last: it is there when all is
     save_picture(out / "sheet.png", sheet)
     text = markdown([saved], f"# {trained.name}, step {trained.step}")
@@ -100,14 +110,16 @@ def run(
     return saved
 
 
-def _examples(trained: Any, clips: Any, protocols: Sequence[str], max_frames: int | None, batch_size: int) -> list[Any]:
+def _examples(
+    trained: Any, clips: Any, protocols: Sequence[str], driver: str, max_frames: int | None, batch_size: int
+) -> list[Any]:
     """Rows of the sheet: across people where the dataset has that."""
     from reenax.inference.protocols import Trials
     from reenax.inference.sheet import examples
 
     chosen = [p for p in protocols if p != "self"] or ["self"]
-    trials = [Trials.open(p, clips, max_frames) for p in chosen]
-    return [row for t in trials for row in examples(trained, t, EXAMPLES // len(trials), batch_size)]
+    trials = [Trials.open(p, clips, max_frames, trained.method.portrays) for p in chosen]
+    return [row for t in trials for row in examples(trained, t, EXAMPLES // len(trials), driver, batch_size)]
 
 
 def _trained_on(folder: Path) -> str | None:
@@ -321,6 +333,11 @@ def build_parser() -> argparse.ArgumentParser:
     command = commands.add_parser("run", help="measure one run", description="Measures one run by all protocols.")
     command.add_argument("--run", dest="folder", type=Path, required=True, help="run folder, or one of `reenax import`")
     command.add_argument("--data", type=Path, required=True, help="dataset folder of `reenax prepare`")
+    command.add_argument(
+        "--driver",
+        choices=("video", "action_units", "pose", "audio"),
+        help="what of the clips drives the method (video, or what the method takes)",
+    )
     command.add_argument("--estimators", type=Path, metavar="RUN", help="run folder of configs/estimators.py")
     command.add_argument(
         "--lpips",

@@ -17,7 +17,7 @@ from reenax import __version__
 from reenax.core.errors import UserError
 from reenax.core.pictures import as_float
 from reenax.core.types import VideoDrive
-from reenax.inference.labelled import FIELDS, background_of, drive_of, source_of
+from reenax.inference.labelled import FIELDS, background_of, drive_of, reenactor_of
 from reenax.inference.options import read_options
 from reenax.inference.progress import tracked
 from reenax.inference.protocols import PROTOCOLS, Trial, Trials, available, frames_of, open_tests
@@ -267,12 +267,7 @@ def _score(
 ) -> ClipScore:
     """One trial, a batch of frames at a time: clips may be longer than memory holds as floats."""
     truth, count, source = trial.truth, trial.frames, as_float(trial.source)
-    method, mode = trained.method, trial.protocol.mode
-    chosen = {"mode": mode, **options} if "mode" in method.options else dict(options)
-    if mode == "relative" and "mode" in chosen:
-        chosen["mode"] = mode
-    anchor = drive_of(trial.driving, [0], driver, method.reads)
-    run = method.reenactor(trained.variables, source_of(trial, method.reads), anchor=anchor, **chosen)
+    reads, run = trained.method.reads, reenactor_of(trained, trial, driver, options)
     where = boxes(truth["landmarks"], trial.source.shape[1]) if "landmarks" in truth else {}
     background = None if driver == "video" else background_of(trial)
     frames: dict[str, list[dict[str, np.ndarray]]] = {}
@@ -281,7 +276,7 @@ def _score(
         chosen = list(range(begin, min(begin + batch_size, count)))
         padded = chosen + [chosen[-1]] * (batch_size - len(chosen))  # one compiled program serves all
         true = as_float(frames_of(truth, padded))
-        drive = drive_of(trial.driving, padded, driver, method.reads)
+        drive = drive_of(trial.driving, padded, driver, reads)
         made = {"method": run(drive), "copy": jnp.broadcast_to(source, true.shape)}
         if trial.protocol.crosses and isinstance(drive, VideoDrive):
             made["copy_driving"] = drive.frames

@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import jax.numpy as jnp
@@ -11,9 +12,10 @@ from PIL import Image
 
 from reenax.core.errors import UserError
 from reenax.core.pictures import as_float
-from reenax.core.types import ActionUnitDrive, AudioDrive, Drive, PoseDrive, Source, VideoDrive
+from reenax.core.types import ActionUnitDrive, AudioDrive, Drive, PoseDrive, Reenactor, Source, VideoDrive
 from reenax.geometry.head.action_units import MAXIMUM
 from reenax.inference.protocols import Trial, frames_of
+from reenax.train.runs import Trained
 
 FIELDS = {
     "video": frozenset({"frames"}),
@@ -62,6 +64,21 @@ def _landmarks(record: Mapping[str, Any], rows: Sequence[int], reads: frozenset[
     if "landmarks" not in record:
         raise UserError(f"{record['clip_id']} has no landmarks, which the method reads; prepare with --faces dlib")
     return jnp.asarray(record["landmarks"][list(rows)])
+
+
+def reenactor_of(
+    trained: Trained, trial: Trial, kind: str, options: Mapping[str, Any] = MappingProxyType({})
+) -> Reenactor:
+    """The method's reenactor of a trial, in the protocol's mode where the method has modes.
+
+    A "mode" among the options takes the place of absolute motion; protocols of relative motion stay relative.
+    """
+    method, mode = trained.method, trial.protocol.mode
+    chosen = dict(options)
+    if "mode" in method.options and (mode == "relative" or "mode" not in chosen):
+        chosen["mode"] = mode
+    anchor = drive_of(trial.driving, [0], kind, method.reads)
+    return method.reenactor(trained.variables, source_of(trial, method.reads), anchor=anchor, **chosen)
 
 
 def background_of(trial: Trial) -> Bool[np.ndarray, "h w"] | None:

@@ -10,9 +10,8 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageDraw, ImageFont
 
-from reenax.core.pictures import as_bytes, as_float
-from reenax.core.reenact import reenact
-from reenax.core.types import Source, VideoDrive
+from reenax.core.pictures import as_bytes
+from reenax.inference.labelled import drive_of, reenactor_of
 from reenax.inference.protocols import Trial, Trials, frames_of, spread
 from reenax.train.runs import Trained
 
@@ -38,24 +37,18 @@ class Example:
     pictures: tuple[Picture, ...]
 
 
-def examples(trained: Trained, trials: Trials, count: int, batch_size: int = 8) -> list[Example]:
-    """``count`` trials, spread over all; of each the frame in which the driver is farthest from its first."""
-    return [_example(trained, trials[index], batch_size) for index in spread(count, len(trials))]
+def examples(trained: Trained, trials: Trials, count: int, driver: str = "video", batch_size: int = 8) -> list[Example]:
+    """``count`` trials, spread over all; of each the frame in which the driver's picture is farthest from its first."""
+    return [_example(trained, trials[index], driver, batch_size) for index in spread(count, len(trials))]
 
 
-def _example(trained: Trained, trial: Trial, batch_size: int) -> Example:
+def _example(trained: Trained, trial: Trial, driver: str, batch_size: int) -> Example:
     driving = frames_of(trial.driving, range(trial.frames))
     change = np.abs(driving.astype(np.int16) - driving[:1]).mean(axis=(1, 2, 3))
     frame = int(np.argmax(change))
-    made: Any = reenact(
-        trained.method,
-        trained.variables,
-        Source(as_float(trial.source)),
-        VideoDrive(as_float(driving[frame : frame + 1])),
-        anchor=VideoDrive(as_float(driving[:1])),
-        batch_size=batch_size,
-        mode=trial.protocol.mode,
-    )
+    # as often as the batches of the evaluation are long: the program is compiled already
+    drive = drive_of(trial.driving, [frame] * batch_size, driver, trained.method.reads)
+    made = reenactor_of(trained, trial, driver)(drive)
     generated, truth = as_bytes(jax.numpy.clip(made, -1, 1))[0], frames_of(trial.truth, [frame])[0]
     error = np.clip(ERROR_GAIN * np.abs(generated.astype(np.int16) - truth), 0, 255).astype(np.uint8)
     mover = (f"as {trial.driving['identity']}",) if trial.protocol.crosses else ()

@@ -162,7 +162,7 @@ def test_what_is_wrong_is_said_in_one_line(world, tint, readers, tmp_path, capsy
     line = said(capsys, "run", "--run", tmp_path / "gone", "--data", world)
     assert "no run folder" in line
     line = said(capsys, "run", "--run", readers, "--data", world)
-    assert "estimators is not driven by video" in line
+    assert "estimators has no reenactment to measure" in line
     line = said(capsys, "run", "--run", tint, "--data", world, "--estimators", tint)
     assert "tint is a method that makes pictures" in line
     line = said(capsys, "estimators", "--run", tint, "--data", world)
