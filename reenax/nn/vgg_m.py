@@ -12,6 +12,7 @@ from jax import lax
 from jaxtyping import Array, Float, Key
 
 from reenax.core.types import Collections, FrozenNetwork
+from reenax.nn.squeezenet import max_pool_ceil
 from reenax.nn.vgg import FACES, OF_FACES, frozen_vgg, vgg_features
 
 # name, channels, side of the kernel, stride, zeros around; norm and pool follow where named
@@ -68,9 +69,7 @@ class VGGM(nn.Module):
             elif name.startswith("norm"):
                 x = local_response(x)
             else:
-                # Caffe's rounding: a last window may reach beyond the border; nothing is below 0 behind a ReLU
-                beyond = ((0, 0), *((0, (n - 3) % 2) for n in x.shape[1:3]), (0, 0))
-                x = nn.max_pool(jnp.pad(x, beyond), (3, 3), strides=(2, 2))
+                x = max_pool_ceil(x)
             features[name] = x
         return {tap: features[tap] for tap in self.taps}
 
