@@ -1,0 +1,327 @@
+"""X2Face as a method: what every method must keep, its two stages, its maps, and driving by anything."""
+
+import dataclasses
+import functools
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from configs import x2face as configs
+from reenax.core.config import from_mapping
+from reenax.core.errors import UserError
+from reenax.core.step import due, train_step
+from reenax.core.types import AudioDrive, LabelDrive, PoseDrive, Source, VideoDrive, param_count
+from reenax.methods.x2face import X2Face, game
+from reenax.methods.x2face.networks import OF_CODE, embed
+from reenax.train.runs import make_method
+from tests.methods.contracts import (
+    Started,
+    as_floats,
+    check_bfloat16,
+    check_gradients,
+    check_one_device_equals_eight,
+    check_overfits,
+    check_preview_and_reenactment,
+    check_refusals,
+    make_batch,
+    moved,
+    start,
+)
+
+SMALL: dict[str, Any] = {
+    "size": {"features": 4, "levels": 3, "vector": 8, "scale_init": "normal", "last_gain": 0.3},
+    "content": {"same": ("a", "b"), "other": ("b",)},
+    "sound": {"frame": 1600, "hop": 800, "bands": 4},
+    "stages": {"maps_start": 0},
+}
+SIDE = 8
+MAPS = ("pose_from_vector", "vector_from_pose", "vector_from_audio")
+LARGE = {"embedder", "driver"}
+RULE = optax.adam(5e-3, b1=0.5)
+
+
+def method_of(values: dict[str, Any] = SMALL, **changes: Any) -> X2Face:
+    return dataclasses.replace(from_mapping(X2Face, values), **changes)
+
+
+def optimisers(rule: optax.GradientTransformation = RULE) -> dict[str, optax.GradientTransformation]:
+    return dict.fromkeys(("photometric", "vector_from_pose"), rule)
+
+
+def labelled(count: int = 2) -> dict[str, jax.Array]:
+    """Pictures with poses and sound of both frames."""
+    random, labels = np.random.default_rng(0), {}
+    for name in ("source", "driving"):
+        labels[f"{name}_pose"] = jnp.asarray(random.normal(size=(count, 6)), jnp.float32)
+        labels[f"{name}_audio"] = jnp.asarray(random.integers(-9000, 9000, (count, 3200)), jnp.int16)
+    return make_batch(SIDE, count) | labels
+
+
+def two_layers(kind: str, variables: Any, taps: tuple[str, ...], dtype: Any = None) -> Any:
+    """In place of a network of faces: pictures at half and at a quarter of the size."""
+
+    def features(x: jax.Array) -> dict[str, jax.Array]:
+        sides = {"a": x.shape[1] // 2, "b": x.shape[1] // 4}
+        return {n: jax.image.resize(x, (x.shape[0], sides[n], sides[n], 3), "linear") for n in taps}
+
+    return features
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _no_network_of_faces() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(game, "face_features", two_layers)
+        yield
+
+
+@pytest.fixture(scope="module")
+def small() -> Started:
+    return start(method_of(), optimisers(), labelled())
+
+
+@pytest.fixture(scope="module")
+def fitted(small: Started) -> Any:
+    """Variables with maps, after one step of their players, and its metrics."""
+    after, metrics = small.step(small.state, small.batch, MAPS)
+    return after, metrics
+
+
+@pytest.mark.parametrize("name", configs.NAMES)
+def test_every_config_builds(name: str) -> None:
+    config = configs.get_config(name)
+    method: Any = make_method(config)
+    batch = {k: jnp.zeros((1, config.data.size, config.data.size, 3)) for k in ("source", "driving")}
+    shapes = jax.eval_shape(method.init, jax.random.key(0), batch)
+    counts = {n: param_count(v["params"]) for n, v in shapes.items()}
+    players = [p.name for p in method.players({n: optax.sgd(0.1) for n in config.optim})]
+    wanted = {"vox256_content": ["photometric", "content"]}.get(name, ["photometric"])
+    assert players == (list(MAPS) if name.endswith("maps") else wanted)
+    assert set(method.frozen) == ({"vggface11"} if name == "vox256_content" else set())
+    assert method.fields == ({"frames", "pose", "audio"} if name.endswith("maps") else {"frames"})
+    assert method.fields - {"frames"} <= set(config.data.labels)
+    if name.startswith("vox"):
+        assert (counts["embedder"], counts["driver"]) == (39_157_760, 25_614_080)
+        assert {n: counts[n] for n in MAPS} == {
+            "pose_from_vector": 128 * 3 + 3,
+            "vector_from_pose": 128 * 3 + 2 * 128,
+            "vector_from_audio": 256 * 128 + 128,
+        }
+        assert (config.batch_size, config.data.size) == (16, 256)
+    else:
+        assert sum(counts.values()) < 6_000_000
+
+
+def test_published_settings() -> None:
+    for name in ("vox256", "vox256_content"):
+        settings = configs.get_config(name).optim.photometric
+        assert (settings.kind, settings.lr, settings.momentum, settings.schedule) == ("sgd", 1e-3, 0.9, "constant")
+    config = configs.get_config("vox256_content")
+    assert config.optim.content.lr == 1e-4
+    content = make_method(config).content  # pyright: ignore[reportAttributeAccessIssue]
+    assert (content.same_share, content.other_share) == (1.0, 0.1)
+    assert not any(config.data.jitter.values())
+
+
+def test_stages_say_who_moves_when() -> None:
+    def names(steps: range, **stages: int | None) -> list[tuple[str, ...]]:
+        optim = {**optimisers(), "content": RULE}
+        return [due(method_of({**SMALL, "stages": stages}).players(optim), step) for step in steps]
+
+    assert names(range(2)) == [("photometric",)] * 2
+    both = names(range(4), photometric_stop=2, content_start=2)
+    assert both == [("photometric",), ("photometric",), ("content",), ("content",)]
+    assert names(range(1), photometric_stop=0, maps_start=0) == [MAPS]
+    with pytest.raises(UserError, match="leaves nothing to train"):
+        names(range(1), photometric_stop=0)
+
+
+def test_each_player_moves_only_what_it_owns(small: Started, fitted: Any) -> None:
+    after, metrics = fitted
+    assert moved(small.state.params, after.params) == set(MAPS)
+    assert moved(small.state.collections, after.collections) == {"vector_from_pose"}
+    assert {"pose_from_vector/deviation", "vector_from_pose/l1", "vector_from_audio/loss"} < set(metrics)
+    after, metrics = small.step(small.state, small.batch, ("photometric",))
+    assert moved(small.state.params, after.params) == moved(small.state.collections, after.collections) == LARGE
+    assert all(bool(jnp.isfinite(v)) for v in metrics.values())
+    second = method_of({**SMALL, "stages": {"content_start": 0}}).players({"photometric": RULE, "content": RULE})[1]
+    assert set(second.owns) == LARGE
+
+
+def content_of(small: Started, **content: Any) -> tuple[dict[str, float], float]:
+    """The second stage's metrics, and the slope of its loss where the driving network's last kernel grows."""
+    method = method_of({**SMALL, "content": {**SMALL["content"], **content}})
+    variables, batch = {**small.state.variables, "vggface11": {}}, as_floats(small.batch)
+    driver = variables["driver"]
+    kernel = driver["params"]["up_1"]["kernel"]
+
+    @jax.jit
+    def run(kernel: jax.Array) -> Any:
+        def loss(scale: jax.Array) -> Any:
+            params = {**driver["params"], "up_1": {"kernel": scale * kernel}}
+            given = {**variables, "driver": {**driver, "params": params}}
+            out = method.game.content_loss(given, batch, jax.random.key(0), step=jnp.zeros((), int), shared=None)
+            return out.loss, out.metrics
+
+        return jax.value_and_grad(loss, has_aux=True)(jnp.ones(()))
+
+    (loss, metrics), slope = run(kernel)
+    return {"loss": float(loss), **{n: float(v) for n, v in metrics.items()}}, float(slope)
+
+
+def test_content_terms_are_as_large_as_the_photometric_one(small: Started) -> None:
+    """Each of two layers as large for the same person, a tenth for another; the layers' own distances are logged.
+
+    Nothing flows through a ratio: constants that equal the ratios give the same slope.
+    """
+    m, slope = content_of(small)
+    assert m["same_content"] == pytest.approx(2 * m["photometric"], rel=1e-4)
+    assert m["other_content"] == pytest.approx(0.1 * m["photometric"], rel=1e-4)
+    assert m["loss"] == pytest.approx(3.1 * m["photometric"], rel=1e-4)
+    ratio = {n: m["photometric"] / m[n] for n in ("same_a", "same_b", "other_b")}
+    weights = {"same_weights": (ratio["same_a"], ratio["same_b"]), "other_weights": (0.1 * ratio["other_b"],)}
+    fixed, same_slope = content_of(small, **weights)
+    assert fixed["loss"] == pytest.approx(m["loss"], rel=1e-4)
+    assert same_slope == pytest.approx(slope, rel=1e-3)
+    assert abs(slope) > 1e-6
+
+
+def test_weights_are_one_per_layer_and_batches_two_at_least(small: Started) -> None:
+    with pytest.raises(UserError, match="same_weights has 1 numbers for 2 layers"):
+        method_of({**SMALL, "content": {**SMALL["content"], "same_weights": (1.0,)}})
+    one = {n: x[:1] for n, x in small.batch.items()}
+    with pytest.raises(UserError, match="it needs batches of 2 or more"):
+        content_of(small._replace(batch=one))
+
+
+def test_every_owned_leaf_gets_a_gradient(small: Started) -> None:
+    def step(state: Any, batch: Any, active: tuple[str, ...]) -> Any:
+        """Adam's first moment holds the first gradient: as if moved by SGD at rate 1."""
+        after, metrics = small.step(state, batch, active)
+        first = after.opt_states["photometric"][0].mu
+        params = {
+            n: jax.tree.map(lambda x, g: x - 2 * g, v, first[n]) if n in first else v for n, v in state.params.items()
+        }
+        return after.replace(params=params), metrics
+
+    check_gradients(small._replace(step=step), ("photometric",), lambda name: False)
+
+
+def test_bfloat16_keeps_float32_state(small: Started) -> None:
+    check_bfloat16(small, method_of(dtype="bfloat16"), optimisers(), ("photometric",))
+
+
+def test_remat_computes_both_networks_again(small: Started) -> None:
+    def program(method: X2Face) -> str:
+        step = functools.partial(train_step, method, method.players(optimisers()), active=("photometric",), frozen={})
+        return str(jax.make_jaxpr(step)(small.state, small.batch))
+
+    assert program(method_of(remat=True)).count("remat") >= 2
+    assert "remat" not in program(method_of())
+
+
+def test_overfits_one_batch(small: Started) -> None:
+    check_overfits(small, ("photometric",), "photometric/photometric", steps=80)
+
+
+def test_one_device_equals_eight() -> None:
+    values = {**SMALL, "stages": {}}
+    with jax.default_prng_impl("rbg"):  # its draws compile several times faster
+        check_one_device_equals_eight(method_of(values), optimisers(optax.sgd(1e-3)), make_batch(SIDE, 8), steps=2)
+
+
+def test_preview_and_reenactment(small: Started) -> None:
+    columns = {"source", "driving", "embedded", "embedding_grid", "driving_grid", "prediction", "target"}
+    check_preview_and_reenactment(small, columns)
+
+
+def test_refusals(small: Started) -> None:
+    check_refusals(small, optimisers())
+    variables, source = small.state.variables, Source(as_floats(small.batch)["source"][:1])
+    run = small.method.reenactor(variables, source)
+    with pytest.raises(UserError, match="no map pose_from_vector yet: fit the maps with"):
+        run(PoseDrive(jnp.zeros((1, 3))))
+    with pytest.raises(UserError, match="x2face is driven by video or pose or audio, not by labels"):
+        run(LabelDrive(jnp.zeros((1, 3))))
+    with pytest.raises(UserError, match=r"overlay is \[4, 4, 4\]; RGBA pictures of \[8, 8, 4\]"):
+        small.method.reenactor(variables, source, overlay=jnp.zeros((4, 4, 4)))
+    with pytest.raises(UserError, match="view must be one of result, embedded"):
+        small.method.reenactor(variables, source, view="face")
+    with pytest.raises(UserError, match="levels=3 is for pictures of 8x8, not of 64x64"):
+        jax.eval_shape(small.method.init, jax.random.key(0), as_floats(make_batch(64)))
+
+
+def test_the_source_in_its_own_pose_and_at_its_own_sound_is_itself(small: Started, fitted: Any) -> None:
+    """Driven by the source frame, by the pose that P reads from it, and by the sound that it is seen with."""
+    variables, networks = fitted[0].variables, small.method.game.networks
+    frames = as_floats(small.batch)["source"][:1]
+    waveform = jnp.asarray(np.random.default_rng(1).uniform(-0.3, 0.3, 8000), jnp.float32)
+    sound = AudioDrive(waveform, jnp.asarray([0.25]))
+    run = small.method.reenactor(variables, Source(frames), anchor=sound)
+    own = run(sound)
+    plain = small.method.reenactor(variables, Source(frames))
+    still = plain(VideoDrive(frames))
+    np.testing.assert_allclose(own, still, atol=2e-4)
+    code = networks.codes(variables, networks.vectors(variables, (frames + 1) / 2))
+    angles = jnp.zeros((1, 3)).at[:, jnp.asarray(OF_CODE)].set(code)
+    np.testing.assert_allclose(plain(PoseDrive(angles)), still, atol=2e-4)
+    # other poses and sounds are other pictures; relative poses begin with the source's own
+    assert float(jnp.abs(plain(PoseDrive(angles + 3.0)) - still).max()) > 1e-3
+    assert float(jnp.abs(run(AudioDrive(waveform, jnp.asarray([0.4]))) - still).max()) > 1e-5
+    drive = PoseDrive(angles + 1.0)
+    relative = small.method.reenactor(variables, Source(frames), anchor=drive, mode="relative")
+    np.testing.assert_allclose(relative(drive), still, atol=2e-4)
+    with pytest.raises(UserError, match="driven by audio, not by pose"):
+        small.method.reenactor(variables, Source(frames), anchor=drive)(sound)
+
+
+def test_what_is_laid_on_the_embedded_face_is_seen(small: Started) -> None:
+    frames, variables = as_floats(small.batch)["source"], small.state.variables
+    red = jnp.zeros((SIDE, SIDE, 4)).at[..., 0].set(1.0).at[..., 3].set(1.0)
+    shown = small.method.reenactor(variables, Source(frames[:1]), overlay=red, view="embedded")(VideoDrive(frames))
+    assert shown.shape == frames.shape
+    np.testing.assert_allclose(shown, jnp.broadcast_to(2 * red[None, ..., :3] - 1, shown.shape), atol=1e-6)
+    made = small.method.reenactor(variables, Source(frames[:1]), overlay=red)(VideoDrive(frames))
+    assert float(made[..., 1:].max()) == -1  # nothing else is sampled
+    assert float(made[:, 2:6, 2:6, 0].min()) > 0.9
+    clear = small.method.reenactor(variables, Source(frames[:1]), overlay=red.at[..., 3].set(0.0))
+    plain = small.method.reenactor(variables, Source(frames[:1]))
+    np.testing.assert_array_equal(clear(VideoDrive(frames)), plain(VideoDrive(frames)))
+
+
+def test_embedded_faces_are_means_weighted_by_confidence() -> None:
+    frames = jnp.asarray(np.random.default_rng(0).uniform(size=(1, 2, 4, 4, 3)), jnp.float32)
+    outputs = jnp.zeros((1, 2, 4, 4, 3)).at[:, 0, ..., 2].set(100.0).at[:, 1, ..., 2].set(100.0 + np.log(3))
+    made = embed(frames, outputs, 0.0)
+    np.testing.assert_allclose(made.face, (frames[:, 0] + 3 * frames[:, 1]) / 4, atol=1e-5)
+    biased = embed(frames, jnp.zeros_like(outputs).at[:, 1, ..., 2].set(np.log(3)), 0.1)
+    np.testing.assert_allclose(biased.face, (1.1 * frames[:, 0] + 3.1 * frames[:, 1]) / 4.2, atol=1e-5)
+
+
+def test_several_sources_are_embedded_one_by_one(small: Started) -> None:
+    """A window's last frame is the driving one; with several sources the reenactor averages them too."""
+    picture = make_batch(SIDE)["source"]
+    batch = {"frames": jnp.stack([picture] * 3, axis=1) / 127.5 - 1}
+    sources, driving = game.frames_of(batch)
+    assert (sources.shape, driving.shape) == ((2, 2, SIDE, SIDE, 3), (2, SIDE, SIDE, 3))
+    forward = jax.eval_shape(small.method.game.forward, small.state.variables, sources, driving)
+    assert forward.embedded.grid.shape == (2, 2, SIDE, SIDE, 2)
+    assert forward.generated.shape == (2, SIDE, SIDE, 3)
+    assert small.method.max_sources == 8
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"ngf": 64}, r"config\.model\.ngf is no key .* size,"),
+        ({"size": {"inner_nc": 128}}, r"size\.inner_nc .*vector"),
+        ({"stages": {"avd_start": 0}}, r"stages\.avd_start .*maps_start"),
+    ],
+)
+def test_unknown_keys_are_named_with_the_known_ones(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        from_mapping(X2Face, values)
