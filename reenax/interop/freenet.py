@@ -45,6 +45,8 @@ def convert(checkpoint: Mapping[str, Any], method: FReeNet) -> Variables:
     Raises:
         UserError: naming the files, networks or tensors that are missing, unknown or misshapen.
     """
+    if method.converter.centred:
+        raise UserError("published converters see landmarks as they are: set config.model.converter.centred=False")
     files = checkpoint if "best" in checkpoint or "latest_net_G" in checkpoint else {"best": checkpoint}
     shapes = variable_shapes(method)
     state: State = {}

@@ -13,6 +13,7 @@ from reenax.methods.freenet import FReeNet
 from reenax.methods.freenet.landmark_map import placement, to_pixels
 from reenax.methods.freenet.networks import LandmarkConverter
 from reenax.methods.freenet.reenact import Animator, Prepared, reenactor
+from tests.methods.contracts import drawn
 from tests.methods.test_freenet import SMALL, method_of
 
 UNIT = SMALL["unit"]
@@ -25,8 +26,7 @@ def method() -> FReeNet:
 
 @pytest.fixture(scope="module")
 def variables(method: FReeNet) -> Any:
-    with jax.default_prng_impl("rbg"):
-        return jax.jit(method.init)(jax.random.key(0), {})
+    return drawn(jax.eval_shape(method.init, jax.random.key(0), {}))
 
 
 def landmarks(seed: int, count: int = 1) -> jax.Array:
@@ -99,7 +99,7 @@ def test_what_is_missing_is_told(method: FReeNet, variables: Any) -> None:
     def begin(given: Source = source, **options: Any) -> Any:
         return method.reenactor(variables, given, **options)
 
-    options = {"mode": "absolute", "neutral": "source", "crop": "frame"}
+    options: dict[str, Any] = {"mode": "absolute", "neutral": "source", "crop": "frame"}
 
     with pytest.raises(UserError, match="anchor"):
         begin()

@@ -23,8 +23,9 @@ What differs from the paper and its code:
   generator's step.
 - Neutral landmarks can be those of the source's own picture, and motion can be relative to the driver's beginning,
   which is the default as of the other methods here; the paper's is mode "absolute". See ``reenact`` for which to take.
-- Landmarks can be the usual 68 instead of the 106 of a commercial service (``points``), can be divided by the side of
-  the crop (``unit``), and need not come from a crop around the face (``crop``, an option of reenactment).
+- Landmarks can be the usual 68 instead of the 106 of a commercial service (``points``), divided by any number of pixels
+  (``unit``) and taken less a mean face (``centred``); they need not come from a crop around the face (``crop``, an
+  option of reenactment).
 - The generator can do without VGG-16 (weight ``triplet`` of 0), without biases that a norm takes out again, and can let
   the source's picture through where nothing moves (``blend``).
 
@@ -80,7 +81,7 @@ class FReeNet(Method):
 
     Attributes:
         points: number of landmarks, 106 or 68.
-        unit: pixels of the crop of 512 that the converter counts as 1: 1 as published, or 512.
+        unit: pixels of the crop of 512 that the converter counts as 1: 1 as published, 512 for parts of the crop.
         canvas: side of the canvas on which landmarks are drawn as blobs of a fixed size, before it is reduced.
         converter: sizes of the converter and its discriminators.
         generator, discriminator: sizes of those.
@@ -147,9 +148,13 @@ class FReeNet(Method):
         )
 
     def init(self, rng: Key[Array, ""], batch: Batch) -> Variables:
-        """Fresh variables of the networks of the stages that there are; nothing of ``batch`` matters."""
-        del batch
+        """Fresh variables of the networks of the stages that there are.
+
+        Nothing of ``batch`` matters but, where the converter is centred, the mean of its neutral landmarks.
+        """
         game, points = self.game, jnp.zeros((1, self.points, 2))
+        if self.converter.centred and f"{game.label}_neutral" in batch:
+            points = game.row(batch, "neutral")
         made: dict[str, Any] = {"converter": game.converter.init(stream(rng, "converter"), points, points)}
         if self.stages.converter_stop != 0:
             made["realism_discriminator"] = game.realism_discriminator.init(

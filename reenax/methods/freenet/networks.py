@@ -20,10 +20,14 @@ class ConverterParams:
     Attributes:
         width: of the dense layers; the last ones are narrower or wider by fixed factors.
         depth: dense layers of each of the converter's towers.
+        centred: whether dense layers see landmarks less a mean face, that of the batch with which the networks were
+            made. Not published: people differ by several times as much as expressions move them, and all of that is
+            little beside the coordinates themselves, which short trainings do not get past.
     """
 
     width: int = 512
     depth: int = 6
+    centred: bool = False
 
 
 class Converted(NamedTuple):
@@ -55,9 +59,21 @@ class Perceptron(nn.Module):
         return x
 
 
-def _flat(landmarks: Float[Array, "b p 2"]) -> Float[Array, "b n"]:
-    """x0, y0, x1, y1, ..."""
-    return landmarks.reshape(landmarks.shape[0], -1)
+class Flat(nn.Module):
+    """Landmarks as the dense layers see them: x0, y0, x1, y1, ...
+
+    Attributes:
+        centred: see :class:`ConverterParams`; the mean face is the collection "statistics".
+    """
+
+    centred: bool
+
+    @nn.compact
+    def __call__(self, landmarks: Float[Array, "b p 2"]) -> Float[Array, "b n"]:
+        if self.centred:
+            mean = self.variable("statistics", "mean", lambda: jnp.mean(landmarks, axis=0)).value
+            landmarks = landmarks - mean[None]
+        return landmarks.reshape(landmarks.shape[0], -1)
 
 
 class LandmarkConverter(nn.Module):
@@ -73,13 +89,14 @@ class LandmarkConverter(nn.Module):
     def __call__(self, expressive: Float[Array, "b p 2"], neutral: Float[Array, "b p 2"]) -> Converted:
         """The face of ``neutral`` with the expression of ``expressive``, in the units of both."""
         width, depth = self.params.width, self.params.depth
-        tower = (width,) * depth
+        tower, flat = (width,) * depth, Flat(self.params.centred, name="flat")
         codes = [
-            Perceptron(tower, name=name)(_flat(landmarks))
-            for name, landmarks in (("expression", expressive), ("neutral", neutral))
+            Perceptron(tower, name=name)(flat(landmarks))
+            for name, landmarks in (("neutral", neutral), ("expression", expressive))
         ]
         widths = (2 * width, width, 2 * neutral.shape[1])
-        offset = Perceptron(widths, name="fusion")(jnp.concatenate(codes, axis=-1)).reshape(neutral.shape)
+        both = jnp.concatenate(codes[::-1], axis=-1)
+        offset = Perceptron(widths, name="fusion")(both).reshape(neutral.shape)
         return Converted(neutral + offset, offset)
 
 
@@ -96,7 +113,9 @@ class RealismDiscriminator(nn.Module):
     def __call__(self, landmarks: Float[Array, "b p 2"]) -> Float[Array, "b 1"]:
         """A score without bounds, 1 for true ones."""
         width = self.params.width
-        return Perceptron((width,) * 4 + (width // 8, 1), name="layers")(_flat(landmarks))
+        return Perceptron((width,) * 4 + (width // 8, 1), name="layers")(
+            Flat(self.params.centred, name="flat")(landmarks)
+        )
 
 
 class IdentityDiscriminator(nn.Module):
@@ -112,6 +131,6 @@ class IdentityDiscriminator(nn.Module):
     def __call__(self, first: Float[Array, "b p 2"], second: Float[Array, "b p 2"]) -> Float[Array, "b 1"]:
         """A score without bounds, 1 for one person."""
         width = self.params.width
-        tower = (width, width, width // 8)
-        codes = [Perceptron(tower, name=f"tower_{i}")(_flat(x)) for i, x in enumerate((first, second))]
+        tower, flat = (width, width, width // 8), Flat(self.params.centred, name="flat")
+        codes = [Perceptron(tower, name=f"tower_{i}")(flat(x)) for i, x in enumerate((first, second))]
         return Perceptron((width // 4, width // 16, 1), name="fusion")(jnp.concatenate(codes, axis=-1))

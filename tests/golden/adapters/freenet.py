@@ -55,13 +55,11 @@ def _cast(tree: Any, dtype: Any) -> Any:
     return jax.tree.map(lambda x: jnp.asarray(x, dtype), tree)
 
 
-def _moved(
-    g: Golden, method: FReeNet, variables: Any, grads: Mapping[str, Any], optim: optax.GradientTransformation
-) -> Arrays:
+def _moved(method: FReeNet, variables: Any, grads: Mapping[str, Any], optim: optax.GradientTransformation) -> Arrays:
     """Gradients, their norms, the norms of the optimiser's steps and the values after them, by published names."""
     entries = tensor_entries(variable_shapes(method))
     computed: Arrays = {}
-    for player in method.players({network: optim for network in PREFIXES}):
+    for player in method.players(dict.fromkeys(PREFIXES, optim)):
         mine = {n: variables[n]["params"] for n in player.owns}
         tx: Any = player.update.tx  # pyright: ignore[reportAttributeAccessIssue]
         updates, _ = tx.update({n: grads[n] for n in player.owns}, tx.init(mine), mine)
@@ -135,7 +133,7 @@ def _converter_step(g: Golden, arrays: Arrays, dtype: Any) -> Arrays:
         exact = np.asarray(game.convert(variables, pixels["driving"], pixels["neutral"]).offset)
         exact = exact.reshape(arrays["out_flow_AB"].shape)
         offset = exact + np.clip(arrays["out_flow_AB"] - exact, -ROUNDING, ROUNDING)
-        moved = _moved(g, method, variables, {**grads, **others}, optax.adam(c["lr"], *c["betas"]))
+        moved = _moved(method, variables, {**grads, **others}, optax.adam(c["lr"], *c["betas"]))
         return {"out_flow_AB": offset, **moved}
     return _converter_outputs(game, losses, variables, pixels, out, other)
 
@@ -271,7 +269,7 @@ def _generator_step(g: Golden, arrays: Arrays, dtype: Any) -> Arrays:
         {"generator": variables["generator"]["params"]}, after, batch, maps
     )
     if dtype == jnp.float64:
-        return _moved(g, method, variables, {**grads, **other}, optim)
+        return _moved(method, variables, {**grads, **other}, optim)
     return _generator_outputs(g.config, variables, judged, out, pictures)
 
 
