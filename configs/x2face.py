@@ -12,11 +12,10 @@ and sound for either; LABELLED has the fields pose and audio. No published numbe
 Small models that need no other network, with terms that the paper does not have:
 
     reenax train --config configs/x2face.py:synth64 --data HEADS64 --run runs/synth64
-    reenax train --config configs/x2face.py:synth64_maps --data HEADS64 --run runs/maps64 --warm-start runs/synth64
     reenax train --config configs/x2face.py:smoke --data DATA64 --run runs/smoke
 
-synth64 learns the heads that ``reenax prepare synthetic`` renders, synth64_maps its maps; smoke is through within
-seconds and learns nothing.
+synth64 learns the heads that ``reenax prepare synthetic`` renders, and at the end the maps; synth64_maps fits these
+anew to a run that it starts from; smoke is through within seconds and learns nothing.
 """
 
 from ml_collections import ConfigDict
@@ -24,7 +23,6 @@ from ml_collections import ConfigDict
 from configs.common import (
     TIED,
     Config,
-    adam,
     base_config,
     be_through_at_once,
     learn_synthetic_heads,
@@ -90,8 +88,7 @@ def vox256_content() -> Config:
 def _fit_maps(config: Config, steps: int) -> Config:
     """The networks of the run that it starts from stay as they are; only the maps are fitted."""
     config.model.stages = ConfigDict(_stages(photometric_stop=0, maps_start=0))
-    config.lr = 1e-3
-    config.optim = ConfigDict({"vector_from_pose": adam(config, "cosine")})
+    config.optim = ConfigDict()  # none is needed: they are fitted in closed form
     config.data.labels = ("pose", "audio")
     config.data.flip = False  # labels would not follow
     config.steps = steps
@@ -111,17 +108,20 @@ def _small() -> Config:
     """What the 64x64 models share: narrow networks of six levels."""
     config = vox256()
     config.model.size.update({"features": 24, "levels": 6, "scale_init": "normal", "last_gain": 0.1})
+    config.model.sound.update({"frame": 800, "hop": 400})  # 7 spectra: there are few frames to fit a map to
+    config.model.maps.ridge = 1e-2
     config.optim = ConfigDict()
     train_small(config, ("photometric",))
     return config
 
 
 def synth64() -> Config:
-    """Synthetic heads: a few minutes on two CPU cores. What is not the paper's:
+    """Synthetic heads: a few minutes on two CPU cores, the maps of pose and sound included. What is not the paper's:
 
     - Landmarks of the *mean* head are sampled at their places in a frontal mean head: of the driving frame in the
       embedded face, of the embedded face in the source. So embedded faces of all people lie alike, and a driving vector
       says nothing of the driver's shape, which would be seen in the picture of another.
+    - The same landmarks must be found by a linear map of the driving vector, since linear maps are to drive it.
     - The reconstruction also compares coarser pictures, gradients and local structure; mouth and eyes weigh more.
     - Adam, grids that begin by moving nothing, scales of norms that begin at 1: all make the first minutes count.
     """
@@ -136,22 +136,23 @@ def synth64() -> Config:
             "mouth": 8.0,
             "eyes": 3.0,
             "canonical": 20.0,
+            "landmarks": 20.0,
             "landmark_points": TIED,
             "canonical_points": FRONTAL,
         }
     )
-    learn_synthetic_heads(config, ("landmarks", "landmarks_mean"))
+    learn_synthetic_heads(config, ("landmarks", "landmarks_mean", "pose", "audio"))
+    config.steps = 720
+    config.save_every = 360
+    config.eval_every = 360
+    config.sample_every = 720
+    config.model.stages = ConfigDict(_stages(photometric_stop=640, maps_start=640))
     return config
 
 
 def synth64_maps() -> Config:
-    """The maps of synth64: a minute."""
-    config = _fit_maps(synth64(), steps=240)
-    config.model.sound.update({"hop": 400, "frame": 800})  # 7 spectra: there are few frames to fit a map to
-    config.lr = 1e-2
-    config.data.jitter.update(dict.fromkeys(config.data.jitter, 0.0))
-    config.batch_size = 24
-    return config
+    """The maps of a run of synth64 once more: for other data, or another description of sound. Half a minute."""
+    return _fit_maps(synth64(), steps=80)
 
 
 def smoke() -> Config:

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from reenax.core.types import Update
-from reenax.methods.x2face.maps import LeastSquares, Moments
+from reenax.methods.x2face.maps import LeastSquares, Moments, normed_params
+from reenax.methods.x2face.networks import VectorFromPose
 
 
 def examples(count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -18,9 +19,13 @@ def examples(count: int) -> tuple[np.ndarray, np.ndarray]:
     return x.astype(np.float32), y.astype(np.float32)
 
 
+def applied(variables: Any, x: Any) -> Any:
+    return x @ variables["map"]["params"]["kernel"] + variables["map"]["params"]["bias"][None]
+
+
 def test_batch_by_batch_equals_all_at_once() -> None:
     x, y = examples(60)
-    update = LeastSquares(lambda _, batch: (batch["x"], batch["y"]), ridge=0.0)
+    update = LeastSquares(lambda _, batch: (batch["x"], batch["y"]), applied)
     assert isinstance(update, Update)
     params = {"map": {"kernel": jnp.zeros((5, 3)), "bias": jnp.zeros(3)}}
     state, losses = update.init(params), []
@@ -67,3 +72,12 @@ def test_nothing_to_learn_from_is_no_division_by_zero() -> None:
     kernel, bias = moments.fitted(1e-3)
     assert np.isfinite(kernel).all()
     np.testing.assert_allclose(bias, 1.5, atol=1e-5)
+
+
+def test_a_batch_norm_behind_the_map_undoes_itself() -> None:
+    """Whatever its running statistics are: the network is the linear map that was asked for."""
+    random, network = np.random.default_rng(0), VectorFromPose(4)
+    kernel, bias, codes = (jnp.asarray(random.normal(size=s), jnp.float32) for s in ((3, 4), (4,), (5, 3)))
+    known = {"batch_stats": {"norm": {"mean": jnp.arange(4.0), "var": jnp.arange(1.0, 5.0)}}}
+    made = network.apply({**known, "params": normed_params(kernel, bias, known)}, codes, train=False)
+    np.testing.assert_allclose(made, codes @ kernel + bias[None], atol=1e-5)

@@ -18,9 +18,8 @@ What differs from the paper and its code:
 
 - The second stage was never published as code. Its terms are weighted by running ratios through which no gradient
   flows, or by fixed constants; the other person's driving frame is that of the next example of the batch.
-- The maps P (poses of vectors) and R (vectors of sound) are fitted by ridge regression in closed form over all that the
-  training has shown, with no learning rate; Q (vectors of poses) by the gradient of an L1 loss. How the authors fitted
-  them is not published.
+- The maps P (poses of vectors), Q (vectors of poses) and R (vectors of sound) are fitted by ridge regression in closed
+  form over all that the training has shown, with no learning rate. How the authors fitted them is not published.
 - The 256 features of sound came from a network that is not to be had. Here they are logarithmic mel spectra of the
   same 0.2 s, see `reenax.audio.spectrum`; the number is free.
 - Speech is heard against its beginning: what is said while the source frame is seen is the beginning of the sound.
@@ -119,6 +118,7 @@ class X2Face(Method):
             linear(ANGLES),
             VectorFromPose(self.size.vector),
             linear(self.size.vector),
+            linear(2 * len(self.losses.landmark_points)) if self.losses.landmarks else None,
             self.confidence_bias,
         )
         return Game(networks, self.losses, self.content, self.stages, self.maps, self.sound, dtype, self.remat)
@@ -142,6 +142,8 @@ class X2Face(Method):
             "vector_from_pose": (networks.vector_from_pose, (jnp.zeros((1, ANGLES)),), {"train": False}),
             "vector_from_audio": (networks.vector_from_audio, (jnp.zeros((1, self.sound.count)),), {}),
         }
+        if networks.landmark_head is not None:
+            parts["landmark_head"] = (networks.landmark_head, (jnp.zeros((1, self.size.vector)),), {})
         made: Any = {n: network.init(stream(rng, n), *inputs, **how) for n, (network, inputs, how) in parts.items()}
         for name in ("embedder", "driver"):
             last = made[name]["params"]["up_1"]
@@ -157,7 +159,7 @@ class X2Face(Method):
         return self.game.players(optim, accumulate)
 
     def preview(self, variables: Variables, batch: Batch) -> Mapping[str, Float[Array, "b h w 3"]]:
-        """Both frames, the embedded face, both grids (red and green: x and y of what is sampled), prediction, target."""
+        """Both frames, the embedded face, both grids (red, green: x, y of what they sample), prediction, target."""
         (sources, driving), networks = frames_of(batch), self.game.networks
         embedded = networks.embedded(variables, sources)
         grid = networks.grids(variables, networks.vectors(variables, driving))

@@ -19,15 +19,15 @@ from jaxtyping import Array, Float, Int, Key, PyTree
 from reenax.audio.spectrum import SpectrumParams, log_mel
 from reenax.core.errors import UserError
 from reenax.core.pictures import to_unit
+from reenax.core.precision import wide
 from reenax.core.types import Batch, Every, LossOut, Player, Variables
 from reenax.core.updates import Gradient
 from reenax.geometry.sampling import grid_sample
 from reenax.losses.terms import PictureWeights, picture_terms, total
-from reenax.methods.x2face.maps import LeastSquares
+from reenax.methods.x2face.maps import LeastSquares, normed_params
 from reenax.methods.x2face.networks import OF_CODE, Embedded, Networks, driven_grid, embed
 from reenax.nn.vgg_m import face_features
 
-MOVED = ("embedder", "driver")
 TINY = 1e-8  # in the denominators of running ratios
 
 
@@ -42,7 +42,9 @@ class LossParams(PictureWeights):
             come from the same landmark of the source. With the landmarks of the mean head neither says anything of the
             person's shape, so that the driving vector of one person fits another's embedded face.
         canonical_points: x and y in [-1, 1] of the canonical place of every one of ``landmark_points``.
-        others: see the parent; ``landmarks`` does nothing here.
+        landmarks: of how far landmarks are from where a linear map finds them that reads the driving vector behind its
+            ReLU. Not published: what should be driven by linear maps must be linear in the vector.
+        others: see the parent.
     """
 
     scales: tuple[float, ...] = (1.0,)
@@ -103,7 +105,7 @@ class MapParams:
     """How the maps are fitted.
 
     Attributes:
-        ridge: of P and R, in units of their inputs' mean variance.
+        ridge: weight of the kernels' squares, in units of the inputs' mean variance.
         rectified: R tells the driving vector behind the ReLU, as the published audio demo reads it, or before.
     """
 
@@ -116,12 +118,14 @@ class Forward(NamedTuple):
 
     Attributes:
         embedded: what became of the source frames.
+        vector: driving vectors.
         grid: where every pixel of the result lies in the embedded face.
         generated: the result.
         mutated: network -> moved running statistics.
     """
 
     embedded: Embedded
+    vector: Float[Array, "b e"]
     grid: Float[Array, "b h w 2"]
     generated: Float[Array, "b h w 3"]
     mutated: Mapping[str, Any]
@@ -175,10 +179,10 @@ class Game:
             embedder = {**embedder, **moved}
             outputs.append(output)
         embedded = embed(sources, jnp.stack(outputs, axis=1), self.networks.confidence_bias)
-        (output, _), moved = self._trained(self.networks.driver, variables["driver"], driving)
+        (output, vector), moved = self._trained(self.networks.driver, variables["driver"], driving)
         grid = driven_grid(output)
         mutated = {"embedder": {"batch_stats": embedder["batch_stats"]}, "driver": dict(moved)}
-        return Forward(embedded, grid, grid_sample(embedded.face, grid), mutated)
+        return Forward(embedded, wide(vector[:, 0, 0]), grid, grid_sample(embedded.face, grid), mutated)
 
     def _trained(self, network: Any, variables: Any, frames: Array) -> Any:
         run = functools.partial(network.apply, train=True, mutable=["batch_stats"])
@@ -193,6 +197,10 @@ class Game:
         terms |= picture_terms(w, variables, made, made, driving, batch=batch, **layout)
         if w.canonical:
             terms["canonical"] = w.canonical * self._off_canonical(forward, batch)
+        if w.landmarks:
+            found = self.networks.landmarks(variables, forward.vector)
+            away = found - batch["driving_landmarks_mean"][:, jnp.asarray(w.landmark_points, jnp.int32)]
+            terms["landmarks"] = w.landmarks * jnp.mean(jnp.abs(away))
         return terms
 
     def _off_canonical(self, forward: Forward, batch: Batch) -> Float[Array, ""]:
@@ -255,20 +263,14 @@ class Game:
         vectors, poses = self.labelled_vectors(variables, batch, "pose")
         return vectors, poses[:, jnp.asarray(OF_CODE)]
 
+    def _codes_and_vectors(self, variables: Variables, batch: Batch) -> tuple[Array, Array]:
+        vectors, codes = self._vectors_and_codes(variables, batch)
+        return codes, vectors
+
     def _sounds_and_vectors(self, variables: Variables, batch: Batch) -> tuple[Array, Array]:
         vectors, sound = self.labelled_vectors(variables, batch, "audio")
         features = log_mel(sound.astype(vectors.dtype) / 32768, self.sound)
         return features, jax.nn.relu(vectors) if self.maps.rectified else vectors
-
-    def vector_from_pose_loss(
-        self, variables: Variables, batch: Batch, rng: Key[Array, ""], *, step: Int[Array, ""], shared: PyTree
-    ) -> LossOut:
-        """The mean absolute error of driving vectors told from poses."""
-        vectors, codes = self._vectors_and_codes(variables, batch)
-        network = self.networks.vector_from_pose
-        told, moved = network.apply(variables["vector_from_pose"], codes, train=True, mutable=["batch_stats"])
-        loss = jnp.mean(jnp.abs(told - vectors))  # pyright: ignore[reportOperatorIssue]
-        return LossOut(loss, {"l1": loss}, {"vector_from_pose": dict(moved)})
 
     def players(self, optim: Mapping[str, optax.GradientTransformation], accumulate: int) -> tuple[Player, ...]:
         """Those of both stages and of the maps; one that never moves is left out.
@@ -276,7 +278,7 @@ class Game:
         Raises:
             UserError: an optimiser is missing, or nobody would ever move.
         """
-        s, players = self.stages, []
+        s, large, players = self.stages, self.networks.large, []
 
         def gradient(name: str, loss: Any) -> Gradient:
             if name not in optim:
@@ -285,15 +287,16 @@ class Game:
 
         if s.photometric_stop != 0:
             when = Every() if s.photometric_stop is None else Every(stop=s.photometric_stop)
-            players.append(Player("photometric", MOVED, gradient("photometric", self.photometric_loss), when))
+            players.append(Player("photometric", large, gradient("photometric", self.photometric_loss), when))
         if s.content_start is not None:
             when = Every(start=s.content_start)
-            players.append(Player("content", MOVED, gradient("content", self.content_loss), when))
+            players.append(Player("content", large, gradient("content", self.content_loss), when))
         if s.maps_start is not None:
+            n, ridge = self.networks, self.maps.ridge
             updates = {
-                "pose_from_vector": LeastSquares(self._vectors_and_codes, self.maps.ridge),
-                "vector_from_pose": gradient("vector_from_pose", self.vector_from_pose_loss),
-                "vector_from_audio": LeastSquares(self._sounds_and_vectors, self.maps.ridge),
+                "pose_from_vector": LeastSquares(self._vectors_and_codes, n.codes, ridge=ridge),
+                "vector_from_pose": LeastSquares(self._codes_and_vectors, n.from_codes, normed_params, ridge),
+                "vector_from_audio": LeastSquares(self._sounds_and_vectors, n.from_sound, ridge=ridge),
             }
             players += [Player(name, (name,), update, Every(start=s.maps_start)) for name, update in updates.items()]
         if not players:

@@ -1,4 +1,4 @@
-"""How the maps P and R are fitted: by ridge regression over all examples seen so far, in closed form.
+"""How the maps P, Q and R are fitted: by ridge regression over all examples seen so far, in closed form.
 
 A player whose update is :class:`LeastSquares` keeps means and scatter matrices of what it has seen in place of an
 optimiser's state, and after every step its parameters are the best ones for all of it: there is no learning rate.
@@ -12,10 +12,28 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key, PyTree
 
-from reenax.core.types import Batch, LossOut, Params, Variables
+from reenax.core.types import Batch, Collections, LossOut, Params, Variables
+from reenax.nn.norm import BatchNorm
 
+EPSILON = BatchNorm.epsilon
 Examples = Callable[[Variables, Batch], tuple[Float[Array, "b x"], Float[Array, "b y"]]]
 """From all variables and a batch: what is known, and what is to be told from it."""
+
+AsParams = Callable[[Float[Array, "x y"], Float[Array, " y"], Collections], PyTree]
+"""From kernel and bias of a linear map and the network's collections: the params with which the network is that map."""
+
+
+def dense_params(kernel: Float[Array, "x y"], bias: Float[Array, " y"], network: Collections) -> PyTree:
+    """Those of a dense layer."""
+    del network
+    return {"kernel": kernel, "bias": bias}
+
+
+def normed_params(kernel: Float[Array, "x y"], bias: Float[Array, " y"], network: Collections) -> PyTree:
+    """Those of a dense layer without bias and a batch norm, whose running statistics stay what they are."""
+    known = network["batch_stats"]["norm"]
+    scale = jnp.sqrt(known["var"] + EPSILON)
+    return {"dense": {"kernel": kernel}, "norm": {"scale": scale, "bias": bias + known["mean"]}}
 
 
 class Moments(NamedTuple):
@@ -70,19 +88,23 @@ class Moments(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class LeastSquares:
-    """The update of a player that owns one dense layer.
+    """The update of a player that owns one network, which is a linear map.
 
     Attributes:
-        examples: what the layer is fitted to.
-        ridge: weight of the kernel's squares.
+        examples: what the map is fitted to.
+        told: all variables and what is known, to what the network tells from it.
+        as_params: the network's params of a linear map.
+        ridge: weight of the kernel's squares, in units of the inputs' mean variance.
     """
 
     examples: Examples
-    ridge: float
+    told: Callable[[Variables, Float[Array, "b x"]], Float[Array, "b y"]]
+    as_params: AsParams = dense_params
+    ridge: float = 0.0
 
     def init(self, params: Params) -> PyTree:
-        (layer,) = params.values()
-        return Moments.none(*layer["kernel"].shape)
+        (kernel,) = (x for x in jax.tree.leaves(params) if x.ndim == 2)
+        return Moments.none(*kernel.shape)
 
     def __call__(
         self,
@@ -99,10 +121,8 @@ class LeastSquares:
         seen it, "deviation" of always telling the mean."""
         x, y = self.examples(variables, batch)
         (network,) = owns
-        before = variables[network]["params"]
-        told = jnp.matmul(x, before["kernel"], precision="highest") + before["bias"][None]
         moments = Moments(*opt_state).joined(x, y)
-        kernel, bias = moments.fitted(self.ridge)
-        loss = jnp.mean(jnp.abs(told - y))
+        params = self.as_params(*moments.fitted(self.ridge), variables[network])
+        loss = jnp.mean(jnp.abs(self.told(variables, x) - y))
         metrics = {"loss": loss, "deviation": jnp.mean(jnp.abs(y - moments.mean_y[None]))}
-        return {network: {"kernel": kernel, "bias": bias}}, moments, LossOut(loss, metrics)
+        return {network: params}, moments, LossOut(loss, metrics)

@@ -90,7 +90,7 @@ class VectorFromPose(nn.Module):
 
 
 def linear(features: int) -> nn.Dense:
-    """P and R: a linear map with a bias, zero until it has been fitted."""
+    """A linear map with a bias, zero until it has been fitted: P, R, and what finds landmarks."""
     return nn.Dense(features, kernel_init=nn.initializers.zeros_init(), precision="highest")
 
 
@@ -157,6 +157,7 @@ class Networks:
     Attributes:
         embedder, driver: the two large networks.
         pose_from_vector, vector_from_pose, vector_from_audio: the maps P, Q and R.
+        landmark_head: finds landmarks by the driving vector; None where no loss asks for them.
         confidence_bias: added to the confidences of source frames.
     """
 
@@ -165,7 +166,13 @@ class Networks:
     pose_from_vector: nn.Dense
     vector_from_pose: VectorFromPose
     vector_from_audio: nn.Dense
+    landmark_head: nn.Dense | None
     confidence_bias: float
+
+    @property
+    def large(self) -> tuple[str, ...]:
+        """The names of those that learn together."""
+        return ("embedder", "driver", *(() if self.landmark_head is None else ("landmark_head",)))
 
     def embedded(
         self, variables: Variables, frames: Float[Array, "b k h w 3"], bias: float | Float[Array, ""] | None = None
@@ -199,3 +206,9 @@ class Networks:
         """R: driving vectors of features of sound, up to what sound does not say."""
         found: Any = self.vector_from_audio.apply(variables["vector_from_audio"], features)
         return found
+
+    def landmarks(self, variables: Variables, vectors: Float[Array, "b e"]) -> Float[Array, "b p 2"]:
+        """Where the driving vectors say that landmarks are."""
+        assert self.landmark_head is not None
+        found: Any = self.landmark_head.apply(variables["landmark_head"], nn.relu(vectors))
+        return found.reshape(found.shape[0], -1, 2)
