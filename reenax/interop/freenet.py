@@ -7,6 +7,7 @@ checkpoint; ``best.pth`` alone is one of a config whose generator is never train
 
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -14,11 +15,11 @@ import jax.numpy as jnp
 
 from reenax.core.errors import UserError
 from reenax.core.types import Method, Variables
-from reenax.interop.torch import Entry, State, entries_of, flat_tensors, listed, to_variables
+from reenax.interop.torch import Entry, State, entries_of, flat_tensors, listed, read_checkpoint, to_variables
 from reenax.methods.freenet import FReeNet
 
 FILES = ("best.pth", "latest_net_G.pth", "latest_net_D.pth")
-"""What a folder may hold; its contents are given to :func:`convert` under the names of the files without ending."""
+"""What a folder of a whole model holds, of both stages."""
 
 # network -> (file, state in the file)
 PLACES = {
@@ -33,6 +34,20 @@ PERCEPTRONS = {
     "identity_discriminator": {"tower_0": "layers1", "tower_1": "layers2", "fusion": "layers3"},
     "realism_discriminator": {"layers": "layers"},
 }
+
+
+def read(path: Path) -> dict[str, Any]:
+    """What :func:`convert` takes: the contents of a file, or those of a folder's files by their names without ending.
+
+    Raises:
+        UserError: the folder has none of the files, or one cannot be read.
+    """
+    if not path.is_dir():
+        return read_checkpoint(path)
+    found = [path / name for name in FILES if (path / name).is_file()]
+    if not found:
+        raise UserError(f"{path} holds none of {', '.join(FILES)}, the files of freenet's published trainings")
+    return {file.stem: read_checkpoint(file) for file in found}
 
 
 def convert(checkpoint: Mapping[str, Any], method: FReeNet) -> Variables:

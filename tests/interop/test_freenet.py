@@ -1,5 +1,6 @@
 """Published checkpoints of both stages, made up here from the method's own shapes."""
 
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -8,7 +9,7 @@ import pytest
 
 from reenax.core.config import from_mapping
 from reenax.core.errors import UserError
-from reenax.interop.freenet import FILES, PLACES, convert, tensor_entries, variable_shapes
+from reenax.interop.freenet import FILES, PLACES, convert, read, tensor_entries, variable_shapes
 from reenax.interop.torch import to_state
 from reenax.methods.freenet import FReeNet
 
@@ -75,6 +76,18 @@ def test_the_converters_file_is_enough_for_a_converter() -> None:
         jax.tree.map(np.testing.assert_array_equal, convert(checkpoint, method), variables)
     with pytest.raises(UserError, match=r"needs latest_net_[GD]\.pth for its (generator|discriminator)"):
         convert(files["best"], method_of())
+
+
+def test_files_and_folders_are_read(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    with pytest.raises(UserError, match=r"none of best\.pth"):
+        read(tmp_path)
+    contents = {"best": {"net_G": {"a": torch.ones(2)}, "epoch": 1}, "latest_net_G": {"b": torch.zeros(1)}}
+    for name, content in contents.items():
+        torch.save(content, tmp_path / f"{name}.pth")
+    assert set(read(tmp_path)) == set(contents)
+    np.testing.assert_array_equal(read(tmp_path)["best"]["net_G"]["a"], np.ones(2))
+    assert set(read(tmp_path / "best.pth")) == {"net_G", "epoch"}
 
 
 def test_other_checkpoints_are_told() -> None:
