@@ -22,9 +22,8 @@ import numpy as np
 from reenax.core.errors import UserError
 from reenax.core.types import Collections
 from reenax.interop.torch import entries_of, flat_tensors, listed, to_variables
-from reenax.nn import vgg_m
 from reenax.nn.vgg import CONVS, OF_FACES, frozen_vgg, layer_names
-from reenax.nn.vgg_m import FACE_NETWORKS, frozen_face_network
+from reenax.nn.vgg_m import FACE_NETWORKS, frozen_face_network, layers_of
 
 TITLES = {"vggface": "VGG-Face", "vggface11": "VGG-Face of 11 layers", "vggmface": "VGG-M"}
 
@@ -63,7 +62,7 @@ def _convert_by_name(checkpoint: Mapping[str, Any], arch: str) -> Collections:
     """The same for a network of faces, whose convolutions have names."""
     state = flat_tensors(checkpoint)
     trunk = {n: v for n, v in state.items() if n.startswith("conv")}
-    ours = [n for n in (vgg_m.LAYERS if arch == "vggmface" else layer_names(arch)) if n.startswith("conv")]
+    ours = [n for n in layers_of(arch) if n.startswith("conv")]
     if arch == "vggface11" and "conv1.weight" in trunk:
         theirs = {f"conv{i}": n for i, n in enumerate(ours, start=1)}
         trunk = {".".join([theirs.get(n.split(".")[0], n), *n.split(".")[1:]]): v for n, v in trunk.items()}

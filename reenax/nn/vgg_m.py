@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Key
 
 from reenax.core.types import Collections, FrozenNetwork
 from reenax.nn.squeezenet import max_pool_ceil
-from reenax.nn.vgg import FACES, OF_FACES, frozen_vgg, vgg_features
+from reenax.nn.vgg import FACES, OF_FACES, frozen_vgg, layer_names, vgg_features
 
 # name, channels, side of the kernel, stride, zeros around; norm and pool follow where named
 CONVS = {"conv1": (96, 7, 2, 0), "conv2": (256, 5, 2, 1), "conv3": (512, 3, 1, 1), "conv4": (512, 3, 1, 1)}
@@ -24,6 +24,17 @@ NEIGHBOURS, OFFSET, ALPHA, BETA = 5, 2.0, 1e-4, 0.75  # of the local response no
 SIDE = 224
 FACE_NETWORKS = (*OF_FACES, "vggmface")
 """The kinds of networks that were trained to tell people apart."""
+
+
+def layers_of(kind: str) -> tuple[str, ...]:
+    """The layers of one of ``FACE_NETWORKS``, in order.
+
+    Raises:
+        ValueError: there is no such network.
+    """
+    if kind not in FACE_NETWORKS:
+        raise ValueError(f"there is no face network {kind!r}; there are: {', '.join(FACE_NETWORKS)}")
+    return LAYERS if kind == "vggmface" else layer_names(kind)
 
 
 def local_response(x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
@@ -94,8 +105,7 @@ def frozen_face_network(kind: str) -> FrozenNetwork:
     Raises:
         ValueError: there is no such network.
     """
-    if kind not in FACE_NETWORKS:
-        raise ValueError(f"there is no face network {kind!r}; there are: {', '.join(FACE_NETWORKS)}")
+    layers_of(kind)
     if kind != "vggmface":
         return frozen_vgg(kind)
 

@@ -209,6 +209,21 @@ def test_weights_are_one_per_layer_and_batches_two_at_least(small: Started) -> N
         content_of(small._replace(batch=one))
 
 
+def test_networks_of_faces_and_their_layers_are_chosen_by_name() -> None:
+    def frozen(**content: Any) -> Any:
+        return method_of({"content": content, "stages": {"content_start": 5}}).frozen
+
+    assert set(frozen()) == {"vggface11"}
+    chosen = {"network": "vggmface", "same": ("relu2",), "other": ("relu5",)}
+    assert frozen(**chosen)["vggmface"].kind == "vggmface"
+    with pytest.raises(
+        UserError, match=r"content\.network='vgg19' is unknown; use one of vggface, vggface11, vggmface"
+    ):
+        frozen(network="vgg19")
+    with pytest.raises(UserError, match="vggface has no layer 'relu6'; it has conv1_1, relu1_1"):
+        frozen(network="vggface", same=("relu6",))
+
+
 def test_every_owned_leaf_gets_a_gradient(small: Started) -> None:
     def step(state: Any, batch: Any, active: tuple[str, ...]) -> Any:
         """Adam's first moment holds the first gradient: as if moved by SGD at rate 1."""

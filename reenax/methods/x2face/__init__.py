@@ -60,7 +60,6 @@ from reenax.methods.x2face.networks import (
     linear,
 )
 from reenax.nn.vgg import frozen_vgg
-from reenax.nn.vgg_m import frozen_face_network
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,7 +102,7 @@ class X2Face(Method):
         """The network of faces where there is a second stage; VGG-19 where the perceptual loss has a weight."""
         needed = {}
         if self.stages.content_start is not None:
-            needed[self.content.network] = frozen_face_network(self.content.network)
+            needed[self.content.network] = self.content.frozen_network()
         if any(self.losses.perceptual):
             needed["vgg19"] = frozen_vgg()
         return needed

@@ -20,13 +20,13 @@ from reenax.audio.spectrum import SpectrumParams, log_mel
 from reenax.core.errors import UserError
 from reenax.core.pictures import to_unit
 from reenax.core.precision import wide
-from reenax.core.types import Batch, Every, LossOut, Player, Variables
+from reenax.core.types import Batch, Every, FrozenNetwork, LossOut, Player, Variables
 from reenax.core.updates import Gradient
 from reenax.geometry.sampling import grid_sample
 from reenax.losses.terms import PictureWeights, picture_terms, total
 from reenax.methods.x2face.maps import LeastSquares, normed_params
 from reenax.methods.x2face.networks import OF_CODE, Embedded, Networks, driven_grid, embed
-from reenax.nn.vgg_m import face_features
+from reenax.nn.vgg_m import FACE_NETWORKS, face_features, frozen_face_network, layers_of
 
 TINY = 1e-8  # in the denominators of running ratios
 
@@ -83,6 +83,20 @@ class ContentParams:
                     f"config.model.content.{name}_weights has {len(weights)} numbers for {len(layers)} layers; "
                     f"give one per layer, or none for running ratios"
                 )
+
+    def frozen_network(self) -> FrozenNetwork:
+        """The network of faces.
+
+        Raises:
+            UserError: there is none of that name, or it lacks a layer.
+        """
+        prefix = "config.model.content"
+        if self.network not in FACE_NETWORKS:
+            raise UserError(f"{prefix}.network={self.network!r} is unknown; use one of {', '.join(FACE_NETWORKS)}")
+        layers = layers_of(self.network)
+        if unknown := [n for n in (*self.same, *self.other) if n not in layers]:
+            raise UserError(f"{prefix}: {self.network} has no layer {unknown[0]!r}; it has {', '.join(layers)}")
+        return frozen_face_network(self.network)
 
 
 @dataclasses.dataclass(frozen=True)
