@@ -7,6 +7,7 @@ Either file is enough to find the other one beside it, and so is a folder that h
 alone: its critic is then a fresh one whose last layer is zero, which says that it never learned to read a label.
 """
 
+import math
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -19,7 +20,7 @@ import numpy as np
 from reenax.core.errors import UserError
 from reenax.core.types import Method, Variables
 from reenax.interop.published import COLLECTED
-from reenax.interop.torch import Entry, entries_of, flat_tensors, read_checkpoint, to_state, to_variables
+from reenax.interop.torch import Entry, entries_of, flat_tensors, read_checkpoint, to_variables
 
 LETTERS = {"generator": "G", "critic": "D"}
 FILE = re.compile(r"(?P<stem>.*[_-])(?P<letter>[GD])(?P<ending>\.(pth|ckpt|pt))")
@@ -125,7 +126,7 @@ def convert_pair(
     if not any(tensor.startswith("G.") for tensor in state):
         raise UserError(f"the file is no generator of {name}: it has no tensors")
     if "D" not in states:
-        state |= _fresh_critic(method, image_size, entries)
+        state |= _fresh_critic(entries, shapes)
     return to_variables(state, entries, shapes)
 
 
@@ -134,9 +135,17 @@ def _plain(tensors: Any) -> dict[str, np.ndarray]:
     return {key.removeprefix("module."): value for key, value in flat_tensors(tensors).items()}
 
 
-def _fresh_critic(method: Method, image_size: int, entries: list[Entry]) -> dict[str, np.ndarray]:
-    """A critic as training begins with it, but for its last layer, which is zero."""
-    picture = jnp.zeros((1, image_size, image_size, 3))
-    made: Any = jax.jit(lambda key: method.init(key, {"source": picture}))(jax.random.key(0))
-    state = to_state({"critic": made["critic"]}, entries)
-    return {key: np.zeros_like(value) if key == "D.conv2.weight" else value for key, value in state.items()}
+def _fresh_critic(entries: list[Entry], shapes: Variables) -> dict[str, np.ndarray]:
+    """A critic that training can begin with, drawn on the host; its last layer is zero."""
+    random, state = np.random.default_rng(0), {}
+    for entry in entries:
+        network, _, *path = entry.ours
+        if network == "critic":
+            leaf: Any = shapes[network]["params"]
+            for key in path:
+                leaf = leaf[key]
+            scale = (
+                0.0 if entry.theirs == "D.conv2.weight" or path[-1] == "bias" else math.prod(leaf.shape[:-1]) ** -0.5
+            )
+            state[entry.theirs] = entry.to_theirs(scale * random.standard_normal(leaf.shape).astype(np.float32))
+    return state

@@ -132,12 +132,12 @@ class GANimation(Method):
             return ()
         if attention > COPIES:
             return (
-                f"the attention is above {COPIES} everywhere: the generator copies its input, this method's known "
-                "collapse. See that the action units of the dataset are right, then raise "
-                "config.model.losses.attention, and only that",
+                f"the attention's mean is above {COPIES}: the generator copies its input. Where it stays so when the "
+                "critic has learned to read action units, it is this method's known collapse: see that the dataset's "
+                "action units are right, then raise config.model.losses.attention, and only that",
             )
         return (
-            f"the attention is below {REPAINTS} everywhere: the generator paints the whole picture anew. Lower "
+            f"the attention's mean is below {REPAINTS}: the generator paints the whole picture anew; lower "
             "config.model.losses.attention",
         )
 
