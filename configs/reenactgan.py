@@ -2,8 +2,8 @@
 
 The published training, stage by stage; each starts from the one before it (``--warm-start``):
 
-    reenax train --config configs/reenactgan.py:encoder256 --data FACES --run runs/boundaries
-    reenax train --config configs/reenactgan.py:transformer256 --data CELEBV --run runs/maps --warm-start runs/boundaries
+    reenax train --config configs/reenactgan.py:encoder256 --data FACES --run runs/bounds
+    reenax train --config configs/reenactgan.py:transformer256 --data CELEBV --run runs/maps --warm-start runs/bounds
     reenax train --config configs/reenactgan.py:decoder256 --data CELEBV --run runs/target --warm-start runs/maps \\
         --config.frozen.vgg16=VGG16
 
@@ -21,8 +21,8 @@ and small models, all stages in one run, are
     reenax train --config configs/reenactgan.py:synth64 --data CAST64 --run runs/synth64
     reenax train --config configs/reenactgan.py:smoke --data CAST64 --run runs/smoke
 
-CAST64 is ``reenax prepare synthetic --identities 4 --clips 8 --split clips --test-share 0.25 --seconds 10 --fps 4 --size
-64``; smoke is through within seconds and learns nothing.
+CAST64 is what ``reenax prepare synthetic --identities 4 --clips 8 --split clips --test-share 0.25 --seconds 10 --fps 4
+--size 64`` makes; smoke is through within seconds and learns nothing.
 """
 
 from ml_collections import ConfigDict, config_dict
@@ -131,8 +131,8 @@ def _small() -> Config:
 def synth64() -> Config:
     """Synthetic heads, the first of four people as target; all stages in one run of a few minutes on two CPU cores.
 
-    The encoder learns first, from exact landmarks of all four; then transformers and decoder side by side. Faces are not
-    mirrored: there is little time, and the target's never are.
+    The encoder learns first, from exact landmarks of all four; then transformers and decoder side by side. Faces are
+    not mirrored: there is little time, and the target's never are.
     """
     config = _small()
     encoding, playing = 200, 320

@@ -155,7 +155,7 @@ def _published(network: str, modules: list[str], blocks: int, depth: int) -> lis
     if network in _MODULES:
         prefix = ["model.0"] if network == "encoder" else []
         return prefix + [_renamed(network, module) for module in modules]
-    if network.endswith("discriminator") or network.endswith("discriminators"):
+    if network.endswith(("discriminator", "discriminators")):
         kind, index = modules[0].rsplit("_", 1)
         return [f"model.{3 * int(index)}" if kind == "norm" else f"model.{max(0, 3 * int(index) - 1)}"]
     return _decoder_name(modules, depth) if network == "decoder" else _transformer_name(modules, blocks)

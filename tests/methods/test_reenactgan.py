@@ -72,7 +72,7 @@ def people(count: int = 2, others: int = 2) -> dict[str, jax.Array]:
 
 
 def fresh(method: ReenactGAN, batch: dict[str, jax.Array]) -> Any:
-    """Variables that are drawn on the host, since to compile a hundred draws takes long; the shape begins as it does."""
+    """Variables that are drawn on the host: to compile a hundred draws takes long. The shape begins as it does."""
     variables = drawn(jax.eval_shape(method.init, jax.random.key(0), as_floats(batch)))
     variables["aligner"]["shape"] = dict(fresh_shape(method.aligner))
     return variables
@@ -109,7 +109,7 @@ def with_plain_steps(started: Started) -> Started:
 @pytest.mark.parametrize("name", configs.NAMES)
 def test_every_config_builds(name: str) -> None:
     config = configs.get_config(name)
-    method = make_method(config)
+    method: Any = make_method(config)
     playing = [p.name for p in method.players({n: optax.sgd(0.1) for n in config.optim})]
     stages = {"encoder256": ENCODING, "transformer256": CYCLING, "decoder256": PAINTING, "published256": PAINTING}
     assert playing == list(stages.get(name, PLAYERS))

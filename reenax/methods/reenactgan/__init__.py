@@ -17,7 +17,8 @@ leak: nothing but boundaries passes.
 What differs from the paper and its code:
 
 - How the encoder was trained, and the order of its maps, is not public: here its maps are drawn from 68 landmarks
-  (``boundaries``), and it learns as a first stage, as does the aligner, for which the published files hold weights alone.
+  (``boundaries``), and it learns as a first stage, as does the aligner, of which the published files hold weights
+  alone.
   The components of the shape follow from running statistics of the landmarks (``shape``).
 - While the other stages learn, encoder and aligner run in evaluation mode and stay as they are; the published code
   leaves them in training mode (``helper_batch_statistics``). In animation nothing is in training mode: the options
@@ -28,8 +29,8 @@ What differs from the paper and its code:
 
 Training, stage by stage (DATA has landmarks for the first; the people of the others are clips with an identity):
 
-    reenax train --config configs/reenactgan.py:encoder256 --data FACES --run runs/boundaries
-    reenax train --config configs/reenactgan.py:transformer256 --data PEOPLE --run runs/maps --warm-start runs/boundaries
+    reenax train --config configs/reenactgan.py:encoder256 --data FACES --run runs/bounds
+    reenax train --config configs/reenactgan.py:transformer256 --data PEOPLE --run runs/maps --warm-start runs/bounds
     reenax train --config configs/reenactgan.py:decoder256 --data PEOPLE --run runs/target --warm-start runs/maps \\
         --config.frozen.vgg16=VGG16
     reenax animate --run runs/target --source any.png --driving talk.mp4 --out out.mp4
@@ -161,10 +162,12 @@ class ReenactGAN(Method):
     def game(self) -> Game:
         """The networks with their losses, stage by stage."""
         dtype = None if self.dtype == "float32" else jnp.dtype(self.dtype)
-        layout, w = {"dtype": dtype, "remat": self.remat}, self.losses
+        w = self.losses
+        layout: dict[str, Any] = {"dtype": dtype, "remat": self.remat}
         encoder, aligner = BoundaryEncoder(self.encoder, **layout), Aligner(self.aligner, dtype)
         transformer, decoder = BoundaryTransformer(self.transformer, **layout), Decoder(self.decoder, self.size, dtype)
-        d, inits = self.discriminators, {"kernel_init": normal_kernels(), "scale_init": normal_scales()}
+        d = self.discriminators
+        inits: dict[str, Any] = {"kernel_init": normal_kernels(), "scale_init": normal_scales()}
         judge = PatchGAN(d.features, d.layers, d.norm, dtype=dtype, **inits)
         map_judge = PatchGAN(d.map_features, d.map_layers, d.norm, dtype=dtype, **inits)
         helper = self.helper_batch_statistics

@@ -1,8 +1,8 @@
 """The boundary encoder: stacked hourglasses that draw the boundaries of a face (section 3.1).
 
-Residual units are pre-activated bottlenecks (He et al., 2016), hourglasses those of Newell et al. (2016): at every level
-half the picture's detail waits while the rest is halved, worked on and enlarged again. Every stack draws all maps, and
-sees those of the one before it. Biases begin at zero.
+Residual units are pre-activated bottlenecks (He et al., 2016), hourglasses those of Newell et al. (2016): at every
+level the maps wait while a halved copy is worked on and enlarged again. Every stack draws all boundaries, and sees
+those of the one before it. Biases begin at zero.
 """
 
 import dataclasses
@@ -118,8 +118,8 @@ class BoundaryEncoder(nn.Module):
             picture: in [-1, 1].
             train: whether norms use and move the batch's statistics.
         """
-        p, layout = self.params, {"dtype": self.dtype}
-        convolution = _layout(self.dtype)
+        p, convolution = self.params, _layout(self.dtype)
+        layout: dict[str, Any] = {"dtype": self.dtype}
         x = Conv(p.features // 2, 7, padding=3, stride=2, name="conv1", **convolution)(picture)
         x = nn.relu(BatchNorm(name="bn1", **layout)(x, train=train))
         x = run_block(Bottleneck(p.features // 2, name="layer1", **layout), x, train, self.remat)

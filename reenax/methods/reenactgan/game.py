@@ -1,8 +1,8 @@
 """How the method is trained: three stages, each with its own players.
 
-"encoder" moves the boundary encoder and the aligner. "map_discriminators" and "transformers" play the cycle game of maps
-between the target and every other person. "discriminator" and "decoder" play pix2pix's game of the target's pictures.
-Discriminators move first, as published. The losses of the three stages are in ``encoder_game``, ``transformer_game`` and
+"encoder" moves the boundary encoder and the aligner. "map_discriminators" and "transformers" play the cycle game of
+maps between the target and every other person. "discriminator" and "decoder" play pix2pix's game of the target's
+pictures. Discriminators move first, as published. The losses are in ``encoder_game``, ``transformer_game`` and
 ``decoder_game``.
 """
 

@@ -4,8 +4,8 @@ The aligner finds the landmarks of a face in its boundary maps. Their principal 
 turn of the head: a translation keeps the first few of them (section 3.2, the shape constraint).
 
 Both come with the published files. Where they are trained here, the aligner learns beside the encoder, from landmarks
-that the data has; and mean and covariance of these landmarks run along, as the statistics of a batch norm do, from which
-the components follow in closed form.
+that the data has; and mean and covariance of these landmarks run along, as the statistics of a batch norm do. The
+components follow from them in closed form.
 """
 
 import dataclasses
@@ -82,11 +82,13 @@ class Aligner(nn.Module):
 
     @nn.compact
     def __call__(self, maps: Float[Array, "b m m 15"], *, train: bool) -> Float[Array, "b k 2"]:
-        p, layout = self.params, {"dtype": self.dtype}
+        p = self.params
+        layout: dict[str, Any] = {"dtype": self.dtype}
         x = Conv(3, padding=1, name="mix", **layout)(maps)
         x = Conv(p.widths[0], 7, padding=3, stride=2, use_bias=False, name="first", **layout)(x)
         x = nn.relu(BatchNorm(name="first_norm", **layout)(x, train=train))
-        x = nn.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
+        x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))  # behind a ReLU as good as minus infinity
+        x = nn.max_pool(x, (3, 3), strides=(2, 2))
         for i, width in enumerate(p.widths):
             for j in range(2):
                 block = BasicBlock(width, 2 if i > 0 and j == 0 else 1, self.dtype, name=f"block_{i}_{j}")
@@ -103,7 +105,7 @@ Shape = Mapping[str, Array]
 
 
 def fresh_shape(params: AlignerParams) -> Shape:
-    """The statistics of no landmarks: mean 0 [n], covariance 1 [n n], and what follows from them; n is twice the points.
+    """The statistics of no landmarks: mean 0 [n], covariance 1 [n n], and what follows; n is twice the points.
 
     "weight" [n c] and "bias" [c] give the coordinates: whitened, the first c components of most variance.
     """

@@ -65,8 +65,9 @@ def _affine(arrays: Arrays) -> Arrays:
         for name in "ab":
             rotation, x, y, zoom, draw = np.asarray(arrays[f"in_params_{name}"], np.float64)
             mirrored = float(draw > 0.5)
-            values = (jnp.asarray([v]) for v in (rotation, (x, y), zoom, mirrored))
-            out[f"out_{name}"] = nchw(warp_pictures(image, compose(*values, image.shape[1]), nearest=True))[0]
+            turn, shift, scale, flip = (jnp.asarray([v]) for v in (rotation, (x, y), zoom, mirrored))
+            affine = compose(turn, shift, scale, flip, image.shape[1])
+            out[f"out_{name}"] = nchw(warp_pictures(image, affine, nearest=True))[0]
     return out
 
 
@@ -237,7 +238,7 @@ def _transformer_step(g: Golden, arrays: Arrays) -> Arrays:
 
     @jax.jit
     def align(variables, maps):
-        points = game.aligner.apply(variables["aligner"], maps, train=False)
+        points: Any = game.aligner.apply(variables["aligner"], maps, train=False)
         return points, coordinates(whole, points)
 
     decayed = optax.add_decayed_weights(c["weight_decay_D"])
