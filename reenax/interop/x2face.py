@@ -5,9 +5,10 @@
     posereg.pth           state_dict: posefrombottle.weight, posefrombottle.bias
     posetobottle.pth      state_dict: 0.weight, 1.weight, 1.bias, 1.running_mean, 1.running_var
 
-Pose codes of the published layers are roll, pitch, yaw in radians; in which directions they count is not documented, and
-they are taken as ours. The regression from sound is published as a pickle, which is not read, since such a file can run code; it can be given
-as the tensors ``linearregression.coef`` [vector features] and ``linearregression.intercept`` [vector].
+Pose codes of the published layers are roll, pitch and yaw in radians; in which directions they count is not documented,
+and they are taken as ours. The regression from sound is published as a pickle, which is not read, since such a file can
+run code; it can be given as the tensors ``linearregression.coef`` [vector features] and ``linearregression.intercept``
+[vector].
 """
 
 from collections.abc import Iterable, Mapping
