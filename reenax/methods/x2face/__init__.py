@@ -22,6 +22,7 @@ What differs from the paper and its code:
   form over all that the training has shown, with no learning rate. How the authors fitted them is not published.
 - The 256 features of sound came from a network that is not to be had. Here they are logarithmic mel spectra of the
   same 0.2 s, see `reenax.audio.spectrum`; the number is free.
+- Motion is taken as it is unless mode "relative" is asked for, which adds differences of driving vectors.
 - Speech is heard against its beginning: what is said while the source frame is seen is the beginning of the sound.
 
 Training, both stages in one run, then the maps (FACES is what ``reenax import vggface11`` makes):

@@ -268,10 +268,10 @@ class Game:
         return {n: jnp.mean(jnp.abs(seen[n].astype(made.dtype) - known[n].astype(made.dtype))) for n in layers}
 
     def labelled_vectors(self, variables: Variables, batch: Batch, label: str) -> tuple[Array, Array]:
-        """Driving vectors of source and driving frame, which a constant makes no use of, and their labels."""
+        """Driving vectors of both frames of every pair, in evaluation mode, and their labels."""
         frames = jnp.concatenate([batch["source"], batch["driving"]])
         labels = jnp.concatenate([batch[f"source_{label}"], batch[f"driving_{label}"]])
-        return jax.lax.stop_gradient(self.networks.vectors(variables, to_unit(frames))), labels
+        return self.networks.vectors(variables, to_unit(frames)), labels
 
     def _vectors_and_codes(self, variables: Variables, batch: Batch) -> tuple[Array, Array]:
         vectors, poses = self.labelled_vectors(variables, batch, "pose")
