@@ -43,6 +43,11 @@ def _stages(
     return stages
 
 
+def _rated(optimiser: Config, lr: float) -> Config:
+    """The optimiser with a rate of its own, which does not follow ``config.lr``."""
+    return ConfigDict({**optimiser.to_dict(), "lr": lr})
+
+
 def _base() -> Config:
     """The published networks, of which nothing is trained yet."""
     config = base_config("reenactgan")
@@ -88,8 +93,8 @@ def transformer256() -> Config:
     config.model.transformer.norm = "sample"
     config.lr = 5e-5
     config.optim.transformers = adam(config, b1=0.5)
-    config.optim.map_discriminators = adam(config, b1=0.5)
-    config.optim.map_discriminators.update({"lr": 2.5e-5, "l2": 1e-4})
+    config.optim.map_discriminators = _rated(adam(config, b1=0.5), 2.5e-5)
+    config.optim.map_discriminators.l2 = 1e-4
     config.batch_size = 4
     config.steps = 500_002
     return config
@@ -150,8 +155,8 @@ def synth64() -> Config:
         ("discriminator", 2e-4, 0.5, playing),
         ("decoder", 2e-3, 0.5, playing),
     ):
-        config.optim[player] = linear(adam(config, b1=b1), hold=steps // 20, decay=steps // 20, period=10)
-        config.optim[player].lr = lr
+        rated = _rated(adam(config, b1=b1), lr)
+        config.optim[player] = linear(rated, hold=steps // 20, decay=steps // 20, period=10)
     config.batch_size = 8
     config.steps = encoding + playing
     config.log_every = 20

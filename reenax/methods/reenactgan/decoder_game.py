@@ -9,6 +9,7 @@ from jax import lax
 from jaxtyping import Array, Float, Int, Key, PyTree, UInt
 
 from reenax.core.pictures import to_unit
+from reenax.core.precision import wide
 from reenax.core.rng import stream
 from reenax.core.types import Batch, LossOut, Variables
 from reenax.geometry.sampling import resize_bilinear
@@ -118,4 +119,5 @@ class DecoderGame:
     def _judge(self, network: Any, condition: Array, picture: Array) -> Array:
         """Scores of a picture. Nothing ever reads the discriminator's running statistics: they stay as they are."""
         seen = jnp.concatenate([condition, picture], axis=-1)
-        return jnp.asarray(self.discriminator.apply(network, seen, train=True, mutable=["batch_stats"])[0])
+        score, _ = self.discriminator.apply(network, seen, train=True, mutable=["batch_stats"])
+        return wide(jnp.asarray(score))

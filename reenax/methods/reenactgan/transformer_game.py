@@ -15,6 +15,7 @@ from jax import lax
 from jaxtyping import Array, Float, Int, Key, PyTree
 
 from reenax.core.errors import UserError
+from reenax.core.precision import wide
 from reenax.core.rng import stream
 from reenax.core.types import Batch, LossOut, Variables
 from reenax.losses.adversarial import least_squares_loss
@@ -137,12 +138,13 @@ class TransformerGame:
 
             (_, moving), (made, back) = lax.scan(turn, (given, pair["batch_stats"]), None, length=2)
             scores = self._judge_all(_stack(judge, target), jnp.stack([edges(m) for m in made]))
-            shapes, aligned = self._align(aligner, aligned, jnp.concatenate([made, lax.stop_gradient(given)]))
+            turned = jnp.stack([made[0], given[0], made[1], given[1]])  # the order in which its statistics move
+            shapes, aligned = self._align(aligner, aligned, turned)
             terms = {}
             for i, way in enumerate(("ab", "ba")):
                 terms[f"adversarial_{way}"] = least_squares_loss(scores[i], 1.0)
                 terms[f"cycle_{way}"] = jnp.mean(jnp.abs(back[1 - i] - given[i]))
-                terms[f"shape_{way}"] = jnp.mean(jnp.abs(shapes[i] - lax.stop_gradient(shapes[2 + i])))
+                terms[f"shape_{way}"] = jnp.mean(jnp.abs(shapes[2 * i] - lax.stop_gradient(shapes[2 * i + 1])))
             theirs, ours = (jax.tree.map(lambda x, i=i: x[i], moving) for i in (0, 1))
             return (ours, aligned), (terms, theirs)
 
@@ -166,7 +168,8 @@ class TransformerGame:
 
     def _judge(self, network: Any, seen: Array) -> Array:
         """Scores of edges. Nothing ever reads the running statistics of a discriminator: they stay as they are."""
-        return jnp.asarray(self.discriminator.apply(network, seen, train=True, mutable=["batch_stats"])[0])
+        score, _ = self.discriminator.apply(network, seen, train=True, mutable=["batch_stats"])
+        return wide(jnp.asarray(score))
 
     def _judge_all(self, networks: Any, seen: Float[Array, "n b m m 15"]) -> Float[Array, "n b _ _"]:
         """Scores of edges by as many discriminators."""

@@ -231,8 +231,8 @@ def _transformer_step(g: Golden, arrays: Arrays) -> Arrays:
     @jax.jit
     def translate(params, variables, maps):
         def loss(params):
-            total, terms, _ = game.translated(_with(variables, params), maps)
-            return total, terms
+            total, terms, mutated = game.translated(_with(variables, params), maps)
+            return total, (terms, mutated["aligner"])
 
         return jax.value_and_grad(loss, has_aux=True)(params)
 
@@ -249,11 +249,13 @@ def _transformer_step(g: Golden, arrays: Arrays) -> Arrays:
     own = "target_discriminator"
     out = _reported(g, arrays, "D_A", own, grads[own], updates[own], after[own])
     movers = {n: variables[n]["params"] for n in ("transformer", "inverse_transformers")}
-    (loss, parts), grads = translate(movers, _with(variables, after), maps)
+    (loss, (parts, drifted)), grads = translate(movers, _with(variables, after), maps)
     updates, after = _moved(adam(c["lr_G"]), movers, grads)
     own = "transformer"
     out |= _reported(g, arrays, "G_BA", own, grads[own], updates[own], after[own])
-    points, placed = align(variables, _cast(nhwc(arrays["in_align"])))
+    # evaluated after the step, when the aligner's running statistics had moved eight times
+    aligned = {**variables, "aligner": {**variables["aligner"], **drifted}}
+    points, placed = align(aligned, _cast(nhwc(arrays["in_align"])))
     theirs = {"gan": "adversarial", "cycle": "cycle", "pca": "shape"}
     out |= {f"loss_{way.upper()}_{t}": parts[f"{ours}_{way}"] for t, ours in theirs.items() for way in ("ab", "ba")}
     return out | {
