@@ -10,6 +10,7 @@ import pytest
 from reenax.nn.conv import conv
 from reenax.nn.label_networks import LabelCritic, LabelledConv, LabelTrunk
 from reenax.nn.norm import InstanceNorm, TrackedInstanceNorm
+from tests.methods.contracts import drawn
 
 
 @pytest.fixture(scope="module")
@@ -51,13 +52,15 @@ def test_running_statistics_are_means_over_instances(picture: jax.Array) -> None
 def test_the_critic_judges_each_picture_by_itself(picture: jax.Array) -> None:
     square = jnp.tile(picture, (1, 2, 2, 1))[:, :16, :16]
     critic: Any = LabelCritic(labels=5, image_size=16, features=4, layers=2)
-    variables = critic.init(jax.random.key(0), square)
+    variables = drawn(jax.eval_shape(critic.init, jax.random.key(0), square))
     assert variables["params"]["label"]["kernel"].shape == (4, 4, 8, 5)
-    read = critic.apply(variables, square)
+    look = jax.jit(critic.apply)
+    read = look(variables, square)
     assert read.scores.shape == (3, 4, 4)
     assert read.label.shape == (3, 5)
-    alone = critic.apply(variables, square[1:2])
-    np.testing.assert_allclose(alone.label[0], read.label[1], atol=1e-5)
+    changed = look(variables, square.at[0].set(0.0))
+    np.testing.assert_array_equal(changed.label[1:], read.label[1:])
+    assert not np.array_equal(changed.label[0], read.label[0])
     with pytest.raises(ValueError, match="reads pictures of 16 x 16, got 8 x 12"):
         critic.apply(variables, picture)
 

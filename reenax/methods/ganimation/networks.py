@@ -1,7 +1,7 @@
 """The networks: a generator that paints a colour map and says where to use it, and a critic that reads action units."""
 
 import dataclasses
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from flax import linen as nn
@@ -24,10 +24,12 @@ class GeneratorParams:
     Attributes:
         features: channels at the picture's size.
         blocks: number of residual blocks.
+        label_gain: how many times as large the label's part of the first kernel starts; 1 as published.
     """
 
     features: int = 64
     blocks: int = 6
+    label_gain: float = 1.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,7 +86,7 @@ class Generator(nn.Module):
 
     @nn.compact
     def __call__(self, picture: Float[Array, "b h w 3"], units: Float[Array, "b c"]) -> Generated:
-        size = {"features": self.params.features, "blocks": self.params.blocks}
+        size: dict[str, Any] = dataclasses.asdict(self.params)
         layer = {"dtype": self.dtype, "kernel_init": nn.initializers.normal(DEVIATION)}
         x = LabelTrunk(**size, remat=self.remat, name="trunk", **layer)(picture, units, train=True)
         colour = jnp.tanh(wide(Conv(3, 7, use_bias=False, name="colour", **layer)(x)))

@@ -135,13 +135,17 @@ class Game:
         }
         return terms, Forward(there, back, (reading,), mutated)
 
+    def targets(self, labels: Float[Array, "b c"], rng: Key[Array, ""]) -> Float[Array, "b c"]:
+        """The labels of the batch in another order."""
+        return jax.random.permutation(rng, labels)
+
     def critic_loss(
         self, variables: Variables, batch: Batch, rng: Key[Array, ""], *, step: Int[Array, ""], shared: PyTree
     ) -> LossOut:
         """The critic's loss; hands the target labels, those of the batch in another order, to the generator's."""
         order_key, share_key = jax.random.split(rng)
         picture, labels = batch["source"], self.labels.of(batch)
-        target = jax.random.permutation(order_key, labels)
+        target = self.targets(labels, order_key)
         share = jax.random.uniform(share_key, picture.shape[:1])
         terms, made = self.critic_terms(variables, picture, labels, target, share)
         watched = {"label_error": self._label_error(made.readings[0], labels)}

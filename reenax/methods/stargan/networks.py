@@ -19,10 +19,12 @@ class GeneratorParams:
     Attributes:
         features: channels at the picture's size.
         blocks: number of residual blocks.
+        label_gain: how many times as large the label's part of the first kernel starts; 1 as published.
     """
 
     features: int = 64
     blocks: int = 6
+    label_gain: float = 1.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,8 +63,7 @@ class Generator(nn.Module):
         self, picture: Float[Array, "b h w 3"], labels: Float[Array, "b c"], *, train: bool
     ) -> Float[Array, "b h w 3"]:
         x = LabelTrunk(
-            self.params.features,
-            self.params.blocks,
+            **dataclasses.asdict(self.params),
             tracked=True,
             use_running=self.use_running,
             dtype=self.dtype,
