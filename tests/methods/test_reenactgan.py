@@ -146,7 +146,7 @@ def test_the_people_name_the_target() -> None:
     config = configs.get_config("synth64")
     config.data.people = ("a", "b")
     assert make_method(config).portrays == "a"
-    assert method_of(people=()).portrays
+    assert not method_of(people=()).portrays
 
 
 def test_stages_say_who_moves_when() -> None:

@@ -33,7 +33,7 @@ Training, stage by stage (DATA has landmarks for the first; the people of the ot
     reenax train --config configs/reenactgan.py:transformer256 --data PEOPLE --run runs/maps --warm-start runs/bounds
     reenax train --config configs/reenactgan.py:decoder256 --data PEOPLE --run runs/target --warm-start runs/maps \\
         --config.frozen.vgg16=VGG16
-    reenax animate --run runs/target --source any.png --driving talk.mp4 --out out.mp4
+    reenax animate --run runs/target --driving talk.mp4 --out out.mp4
 
 Read it in this order: ``boundaries``, ``encoder``, ``shape``, ``transformer``, ``decoder`` (the networks),
 ``augmentation``, ``encoder_game``, ``transformer_game``, ``decoder_game`` (the losses), ``game`` (the players),
@@ -150,8 +150,8 @@ class ReenactGAN(Method):
 
     @property
     def portrays(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """The target."""
-        return self.people[0] if self.people else "the target"
+        """The target, where the config names people."""
+        return self.people[0] if self.people else ""
 
     @property
     def frozen(self) -> Mapping[str, FrozenNetwork]:  # pyright: ignore[reportIncompatibleVariableOverride]
