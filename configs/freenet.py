@@ -59,7 +59,7 @@ def _published() -> Config:
                 "landmark_features": 16,
                 "dropout": 0.5,
                 "bias_with_norm": True,
-                "blend": False,
+                "residual": False,
             },
             "discriminator": {"features": 64, "layers": 3, "bias_with_norm": True},
             "losses": {
@@ -135,7 +135,7 @@ def _small() -> Config:
             "landmark_every": 2,
             "dropout": 0.0,
             "bias_with_norm": False,
-            "blend": True,
+            "residual": True,
         }
     )
     config.model.discriminator.update({"features": 16, "layers": 2, "bias_with_norm": False})
@@ -156,20 +156,20 @@ def synth64() -> Config:
       afterwards, since without the triplet loss the generator does not ask it anything.
     - It sees landmarks less a mean face, in units of 8 pixels of the crop: in those of the paper as many steps teach it
       to change nothing.
-    - The boxes of mouth and eyes weigh more, and the source's picture is blended in: all else stands still.
+    - The boxes of mouth and eyes weigh more, and changes of the source's picture are painted: all else stands still.
     - No dropout, which costs time that so short a training needs.
     """
     config = _small()
     config.model.stages = _stages(generator_start=800)
     for network in GENERATING:
         config.optim[network] = adam(config)
-        config.optim[network].update({"schedule": "linear", "period": 1, "hold": 150, "decay": 250})
+        config.optim[network].update({"schedule": "linear", "period": 1, "hold": 200, "decay": 250})
     config.batch_size = 12
-    config.steps = 1200
+    config.steps = 1250
     config.log_every = 20
     config.save_every = 400
     config.eval_every = 400
-    config.sample_every = 1200
+    config.sample_every = 1250
     return config
 
 

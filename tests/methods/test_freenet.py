@@ -43,7 +43,7 @@ SMALL: dict[str, Any] = {
         "landmark_every": 2,
         "landmark_features": 4,
         "dropout": 0.0,
-        "blend": True,
+        "residual": True,
     },
     "discriminator": {"features": 4, "layers": 1},
     "losses": {"triplet": 0.0},
@@ -242,7 +242,7 @@ def test_every_owned_leaf_gets_a_gradient(small: Started) -> None:
         network, *_, layer, leaf = name.split("/")
         if leaf != "bias" or network not in ("generator", "discriminator"):
             return False
-        free = {"generator": ("last", "mask"), "discriminator": ("conv_0", "conv_2")}
+        free = {"generator": ("last",), "discriminator": ("conv_0", "conv_2")}
         return layer not in free[network]
 
     for active in (FIRST, SECOND):

@@ -35,7 +35,7 @@ def landmarks(seed: int, count: int = 1) -> jax.Array:
 
 def animator(method: FReeNet, mode: str, crop: str = "frame") -> Animator:
     game = method.game
-    return Animator(game.converter, game.generator, game.unit, game.canvas, mode, crop)
+    return Animator(game.converter, game.generator, game.unit, game.canvas, mode, "source", crop)
 
 
 def prepared(own: jax.Array, neutral: jax.Array, crop: str = "frame") -> Prepared:
@@ -90,6 +90,19 @@ def test_the_last_picture_may_be_the_neutral_one(method: FReeNet, variables: Any
     np.testing.assert_array_equal(two, swapped)
     assert np.abs(two - made(Source(pictures, points))).max() > 1e-4
     np.testing.assert_array_equal(made(Source(pictures, points)), made(Source(pictures[:1], points[:1])))
+
+
+def test_a_neutral_face_is_solved_for(method: FReeNet, variables: Any) -> None:
+    """With an offset that does not depend on the neutral face it is found at once, and conversions start from it."""
+    params = variables["converter"]["params"]
+    still = {**params, "neutral": jax.tree.map(jnp.zeros_like, params["neutral"])}
+    fixed = {**variables, "converter": {**variables["converter"], "params": still}}
+    own = to_pixels(landmarks(0))
+    network = animator(method, "absolute")._replace(neutral="estimated")
+    ready = network.prepare(fixed, jnp.zeros((1, 32, 32, 3)), own, own)
+    np.testing.assert_allclose(ready.landmarks, own)
+    assert float(jnp.abs(ready.neutral - own).max()) > 0.1
+    np.testing.assert_allclose(network.landmarks(fixed, ready, None, own), own, atol=1e-2)
 
 
 def test_what_is_missing_is_told(method: FReeNet, variables: Any) -> None:

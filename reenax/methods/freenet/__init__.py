@@ -26,8 +26,8 @@ What differs from the paper and its code:
 - Landmarks can be the usual 68 instead of the 106 of a commercial service (``points``), divided by any number of pixels
   (``unit``) and taken less a mean face (``centred``); they need not come from a crop around the face (``crop``, an
   option of reenactment).
-- The generator can do without VGG-16 (weight ``triplet`` of 0), without biases that a norm takes out again, and can let
-  the source's picture through where nothing moves (``blend``).
+- The generator can do without VGG-16 (weight ``triplet`` of 0) and without biases that a norm takes out again, and can
+  paint changes of the source's picture (``residual``).
 
 The converter leaves the pose of a head as it is: people who turn their heads drive expressions, not poses.
 

@@ -33,7 +33,7 @@ class GeneratorParams:
         dropout: share of the features that training drops in every block.
         bias_with_norm: whether convolutions in front of a norm have a bias, which only published checkpoints need: the
             norm takes it out again.
-        blend: a learned mask lets the person's picture through. Not published: small models keep what does not move.
+        residual: what is painted is added to the person's picture. Not published: small models keep what does not move.
     """
 
     features: int = 64
@@ -43,7 +43,7 @@ class GeneratorParams:
     landmark_features: int = 16
     dropout: float = 0.5
     bias_with_norm: bool = True
-    blend: bool = False
+    residual: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,8 +119,6 @@ class GeometryAwareGenerator(nn.Module):
         self.block = [block(widths[-1], p, self.dtype) for _ in range(p.blocks)]
         self.up = [ConvTranspose(width, 3, output_padding=1, **layer) for width in reversed(widths[:-1])]
         self.last = Conv(3, 7, padding=0, **{**layer, "use_bias": True})
-        if p.blend:
-            self.mask = Conv(1, 7, padding=0, **{**layer, "use_bias": True})
         self.norm = InstanceNorm(affine=False, dtype=self.dtype)
 
     def _sees_landmarks(self, block: int) -> bool:
@@ -152,7 +150,7 @@ class GeometryAwareGenerator(nn.Module):
 
         Args:
             features: what :meth:`encode` made of ``picture``.
-            picture: only read where it is blended in.
+            picture: only read where it is added to.
             landmarks: see :meth:`__call__`.
             train: see :meth:`__call__`.
         """
@@ -164,12 +162,8 @@ class GeometryAwareGenerator(nn.Module):
             x = block(jnp.concatenate([x, geometry], axis=-1) if self._sees_landmarks(i) else x, train)
         for conv in self.up:
             x = nn.relu(self.norm(conv(x)))
-        x = _reflected(x, 3)
-        made = jnp.tanh(wide(self.last(x)))
-        if not self.params.blend:
-            return made
-        mask = nn.sigmoid(wide(self.mask(x)))
-        return mask * made + (1 - mask) * jnp.broadcast_to(picture, made.shape)
+        made = jnp.tanh(wide(self.last(_reflected(x, 3))))
+        return jnp.clip(picture + 2 * made, -1, 1) if self.params.residual else made
 
     def __call__(
         self, picture: Float[Array, "b h w 3"], landmarks: Float[Array, "b y x 3"], *, train: bool

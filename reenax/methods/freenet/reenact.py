@@ -9,6 +9,10 @@ the pose of the source. Its neutral landmarks are a matter of what is known of t
   driver who both begin with a smile are at one.
 - "last": the last of several pictures of the source is neutral, in the same pose and place as the first, which is the
   one that is animated. This is the published method in full.
+- "estimated": the neutral face is solved for, which is not published. A trained converter puts a person's expression
+  back on the person's neutral face (the identity loss asks for it): with landmarks s and neutral ones n,
+  ``s = n + offset(s, n)``. So n is where ``n <- s - offset(s, n)`` comes to rest, which is at once. What that gains and
+  costs is in experiments/runs/freenet.md.
 
 Motion relative to an anchor is the difference of two conversions, so that what the converter does wrong at both is not
 seen. Everything that depends on the source alone is computed once.
@@ -28,7 +32,7 @@ from reenax.geometry.transfer import relative_points
 from reenax.methods.freenet.game import Game
 from reenax.methods.freenet.generator import GeometryAwareGenerator
 from reenax.methods.freenet.landmark_map import Placement, landmark_map, placement, to_pixels
-from reenax.methods.freenet.networks import LandmarkConverter
+from reenax.methods.freenet.networks import Converted, LandmarkConverter
 
 OPTIONS = {
     "mode": Option(
@@ -40,8 +44,9 @@ OPTIONS = {
     ),
     "neutral": Option(
         "source",
-        "which picture of the source shows no expression: source, the one that is animated; last, the last one given",
-        ("source", "last"),
+        "the source without expression: source, the picture that is animated; last, the last picture given; estimated, "
+        "found by the converter from the picture that is animated",
+        ("source", "last", "estimated"),
     ),
     "crop": Option(
         "frame",
@@ -50,6 +55,9 @@ OPTIONS = {
         ("frame", "face"),
     ),
 }
+
+
+SOLVING = 2  # times that a neutral face is estimated, each from the one before
 
 
 class Prepared(NamedTuple):
@@ -77,7 +85,7 @@ class Animator(NamedTuple):
         converter, generator: as they are trained.
         unit: pixels of the crop that the converter counts as 1.
         canvas: side of the canvas on which landmarks are drawn.
-        mode, crop: see ``OPTIONS``.
+        mode, neutral, crop: see ``OPTIONS``.
     """
 
     converter: LandmarkConverter
@@ -85,6 +93,7 @@ class Animator(NamedTuple):
     unit: float
     canvas: int
     mode: str
+    neutral: str
     crop: str
 
     def cropped(self, landmarks: Float[Array, "b p 2"]) -> Float[Array, "b p 2"]:
@@ -98,19 +107,36 @@ class Animator(NamedTuple):
         landmarks: Float[Array, "1 p 2"],
         neutral: Float[Array, "1 p 2"],
     ) -> Prepared:
-        """All that depends on the source alone; landmarks are in pixels of the frame."""
+        """All that depends on the source alone; landmarks are in pixels of the frame.
+
+        Args:
+            variables: of the networks.
+            picture: the one to animate.
+            landmarks: of it.
+            neutral: what is taken for neutral, or what a neutral face is estimated from.
+        """
         features: Any = self.generator.apply(variables["generator"], picture, train=False, method="encode")
         square = None if self.crop == "frame" else placement(neutral)
-        return Prepared(picture, features, landmarks, self.cropped(neutral), square)
+        inside = self.cropped(neutral)
+        resting = inside
+        for _ in range(SOLVING if self.neutral == "estimated" else 0):
+            resting = inside - self._convert(variables, inside, resting).offset * self.unit
+        return Prepared(picture, features, landmarks, resting, square)
+
+    def _convert(
+        self, variables: Variables, expressive: Float[Array, "b p 2"], neutral: Float[Array, "b p 2"]
+    ) -> Converted:
+        """What the converter makes of landmarks in pixels of the crop, in its own units."""
+        made: Any = self.converter.apply(variables["converter"], expressive / self.unit, neutral / self.unit)
+        return made
 
     def converted(
         self, variables: Variables, prepared: Prepared, driving: Float[Array, "b p 2"]
     ) -> Float[Array, "b p 2"]:
         """The driver's landmarks on the source's neutral ones, both in pixels of the frame."""
-        driving = self.cropped(driving) / self.unit
-        neutral = jnp.broadcast_to(prepared.neutral, driving.shape) / self.unit
-        made: Any = self.converter.apply(variables["converter"], driving, neutral)
-        landmarks = made.landmarks * self.unit
+        driving = self.cropped(driving)
+        neutral = jnp.broadcast_to(prepared.neutral, driving.shape)
+        landmarks = self._convert(variables, driving, neutral).landmarks * self.unit
         return landmarks if prepared.square is None else prepared.square.leave(landmarks)
 
     def landmarks(
@@ -189,7 +215,7 @@ def reenactor(
         raise UserError('neutral "last" needs two pictures of the source: the one to animate, and then a neutral one')
     read = functools.partial(_landmarks, points=points)
     own = to_pixels(read(source.landmarks, "the source"))
-    animator = Animator(game.converter, game.generator, game.unit, game.canvas, mode, crop)
+    animator = Animator(game.converter, game.generator, game.unit, game.canvas, mode, neutral, crop)
     resting = own[-1:] if neutral == "last" else own[:1]
     prepared = _prepare(animator, variables, source.frames[:1], own[:1], resting)
     start = None
