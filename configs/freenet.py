@@ -130,7 +130,7 @@ def _small() -> Config:
     config.model.generator.update(
         {
             "features": 16,
-            "down_blocks": 1,
+            "down_blocks": 0,
             "blocks": 5,
             "landmark_every": 2,
             "dropout": 0.0,
@@ -156,6 +156,7 @@ def synth64() -> Config:
       afterwards, since without the triplet loss the generator does not ask it anything.
     - It sees landmarks less a mean face, in units of 8 pixels of the crop: in those of the paper as many steps teach it
       to change nothing.
+    - The pictures are not halved, and landmarks are drawn as large as they are.
     - The boxes of mouth and eyes weigh more, and changes of the source's picture are painted: all else stands still.
     - No dropout, which costs time that so short a training needs.
     """
@@ -163,7 +164,7 @@ def synth64() -> Config:
     config.model.stages = _stages(generator_start=800)
     for network in GENERATING:
         config.optim[network] = adam(config)
-        config.optim[network].update({"schedule": "linear", "period": 1, "hold": 200, "decay": 250})
+        config.optim[network].update({"lr": 5e-4, "schedule": "linear", "period": 1, "hold": 250, "decay": 200})
     config.batch_size = 12
     config.steps = 1250
     config.log_every = 20

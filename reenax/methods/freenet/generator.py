@@ -33,7 +33,8 @@ class GeneratorParams:
         dropout: share of the features that training drops in every block.
         bias_with_norm: whether convolutions in front of a norm have a bias, which only published checkpoints need: the
             norm takes it out again.
-        residual: what is painted is added to the person's picture. Not published: small models keep what does not move.
+        residual: what is painted is added to the person's picture, at first nothing. Not published: small models keep
+            what does not move.
     """
 
     features: int = 64
@@ -118,7 +119,8 @@ class GeometryAwareGenerator(nn.Module):
         block = nn.remat(Block, static_argnums=(2,)) if self.remat else Block
         self.block = [block(widths[-1], p, self.dtype) for _ in range(p.blocks)]
         self.up = [ConvTranspose(width, 3, output_padding=1, **layer) for width in reversed(widths[:-1])]
-        self.last = Conv(3, 7, padding=0, **{**layer, "use_bias": True})
+        outward = {"use_bias": True, "kernel_init": ZEROS if p.residual else INIT}
+        self.last = Conv(3, 7, padding=0, **{**layer, **outward})
         self.norm = InstanceNorm(affine=False, dtype=self.dtype)
 
     def _sees_landmarks(self, block: int) -> bool:
