@@ -165,7 +165,7 @@ def synth64() -> Config:
     for network in GENERATING:
         config.optim[network] = adam(config)
         config.optim[network].update({"lr": 5e-4, "schedule": "linear", "period": 1, "hold": 250, "decay": 200})
-    config.batch_size = 12
+    config.batch_size = 8
     config.steps = 1250
     config.log_every = 20
     config.save_every = 400
