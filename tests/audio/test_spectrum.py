@@ -42,7 +42,7 @@ def test_filters_are_triangles_side_by_side() -> None:
     assert (np.diff(filters.argmax(axis=1)) > 0).all()
     inside = filters.sum(axis=0)[10:200]  # between the outermost centres neighbours add up to 1
     np.testing.assert_allclose(inside, 1, atol=1e-9)
-    with pytest.raises(ValueError, match="200 bands are more than 512 points resolve"):
+    with pytest.raises(ValueError, match="200 bands are more than spectra of 512 points resolve"):
         mel_filters(200, 512)
 
 

@@ -79,5 +79,5 @@ def test_a_batch_norm_behind_the_map_undoes_itself() -> None:
     random, network = np.random.default_rng(0), VectorFromPose(4)
     kernel, bias, codes = (jnp.asarray(random.normal(size=s), jnp.float32) for s in ((3, 4), (4,), (5, 3)))
     known = {"batch_stats": {"norm": {"mean": jnp.arange(4.0), "var": jnp.arange(1.0, 5.0)}}}
-    made = network.apply({**known, "params": normed_params(kernel, bias, known)}, codes, train=False)
+    made: Any = network.apply({**known, "params": normed_params(kernel, bias, known)}, codes, train=False)
     np.testing.assert_allclose(made, codes @ kernel + bias[None], atol=1e-5)
