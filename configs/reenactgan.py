@@ -66,6 +66,7 @@ def _base() -> Config:
             "affine": {"rotation": 5.0, "shift": 10 / 256, "zoom": 0.03, "mirror": 0.5, "nearest": False},
             "stages": _stages(),
             "helper_batch_statistics": False,
+            "unroll": False,
         }
     )
     config.frozen.vgg16 = ""  # only asked for when the decoder learns and losses.perceptual is set
@@ -140,13 +141,14 @@ def synth64() -> Config:
     not mirrored: there is little time, and the target's never are.
     """
     config = _small()
-    encoding, playing = 200, 320
+    encoding, playing = 120, 160
     config.model.encoder.update({"stacks": 1, "depth": 3, "features": 20, "pool": False})
     config.model.aligner.update({"widths": (8, 16, 32), "hidden": 64})
     config.model.transformer.update({"features": 16, "blocks": 3, "kernel_size": 3})
     config.model.decoder.update({"features": 24, "levels": 5})
     config.model.discriminators.update({"features": 16, "map_features": 16, "map_layers": 2})
     config.model.affine.mirror = 0.0
+    config.model.unroll = True  # loops of convolutions are slow on CPUs
     config.model.stages = _stages(encoding, encoding, encoding)
     for player, lr, b1, steps in (
         ("encoder", 3e-3, 0.9, encoding),
@@ -160,9 +162,9 @@ def synth64() -> Config:
     config.batch_size = 8
     config.steps = encoding + playing
     config.log_every = 20
-    config.save_every = 260
-    config.eval_every = 260
-    config.sample_every = 260
+    config.save_every = 140
+    config.eval_every = 140
+    config.sample_every = 280
     return config
 
 

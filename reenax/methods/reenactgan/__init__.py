@@ -122,6 +122,8 @@ class ReenactGAN(Method):
         stages: which player moves when; see `Stages`.
         helper_batch_statistics: while other stages learn, encoder and aligner use the statistics of the batch and
             their running ones keep moving, as in the published code.
+        unroll: the transformers' turns are compiled one after the other and not as loops: on CPUs, where the gradients
+            of convolutions are slow inside loops, steps are several times as fast, and compiling takes longer.
         dtype: "float32" or "bfloat16", what the networks compute in; params and losses stay float32.
         remat: compute activations again in the backward pass, to save memory.
     """
@@ -137,6 +139,7 @@ class ReenactGAN(Method):
     affine: AffineParams = dataclasses.field(default_factory=AffineParams)
     stages: Stages = dataclasses.field(default_factory=Stages)
     helper_batch_statistics: bool = False
+    unroll: bool = False
     dtype: str = "float32"
     remat: bool = False
 
@@ -173,7 +176,9 @@ class ReenactGAN(Method):
         helper = self.helper_batch_statistics
         return Game(
             EncoderGame(encoder, aligner, self.affine, w.sigma, w.align),
-            TransformerGame(encoder, aligner, transformer, map_judge, self.affine, w.cycle, w.shape, helper),
+            TransformerGame(
+                encoder, aligner, transformer, map_judge, self.affine, w.cycle, w.shape, helper, self.unroll
+            ),
             DecoderGame(encoder, decoder, judge, self.affine, w.adversarial, w.l1, w.perceptual, helper, dtype),
             self.stages,
         )

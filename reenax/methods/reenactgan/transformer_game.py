@@ -48,6 +48,7 @@ class TransformerGame:
         cycle: weight of the mean absolute error of maps that come back.
         shape: weight of the mean absolute change of the first coordinates of the shape.
         helper_batch_statistics: encoder and aligner run in training mode, and their running statistics move.
+        unroll: all turns are compiled one after the other and not as loops.
     """
 
     encoder: BoundaryEncoder
@@ -58,6 +59,7 @@ class TransformerGame:
     cycle: float
     shape: float
     helper_batch_statistics: bool
+    unroll: bool = False
 
     def maps_of(self, variables: Variables, batch: Batch, rng: Key[Array, ""]) -> tuple[Maps, dict[str, Any]]:
         """Maps of warped pictures, and the encoder's moved statistics.
@@ -102,7 +104,7 @@ class TransformerGame:
             return None, {name: least_squares_loss(scores[i], goal) for i, (name, goal) in enumerate(wanted.items())}
 
         people = (variables["inverse_transformers"], variables["other_discriminators"], maps.others)
-        terms = {"real_target": real[None], **lax.scan(one, None, people)[1]}
+        terms = {"real_target": real[None], **self._scan(one, None, people)[1]}
         return sum((term.sum() for term in terms.values()), jnp.zeros((), real.dtype)), terms
 
     def generator_loss(
@@ -131,12 +133,12 @@ class TransformerGame:
             inverse, judge, maps_b = person
             given, pair = jnp.stack([maps.target, maps_b]), _stack(inverse, {**mine, "batch_stats": statistics})
 
-            def turn(going: Any, _: None) -> Any:
+            def turn(going: Any, _: Array) -> Any:
                 seen, moving = going
                 made, moving = self._translate({**pair, "batch_stats": moving}, seen)
                 return (made[::-1], moving), made  # what became of the target's maps goes to the transformer next
 
-            (_, moving), (made, back) = lax.scan(turn, (given, pair["batch_stats"]), None, length=2)
+            (_, moving), (made, back) = self._scan(turn, (given, pair["batch_stats"]), jnp.arange(2))
             scores = self._judge_all(_stack(judge, target), jnp.stack([edges(m) for m in made]))
             turned = jnp.stack([made[0], given[0], made[1], given[1]])  # the order in which its statistics move
             shapes, aligned = self._align(aligner, aligned, turned)
@@ -150,12 +152,15 @@ class TransformerGame:
 
         people = (variables["inverse_transformers"], variables["other_discriminators"], maps.others)
         carried = (mine["batch_stats"], aligner["batch_stats"])
-        (statistics, aligned), (terms, theirs) = lax.scan(one, carried, people)
+        (statistics, aligned), (terms, theirs) = self._scan(one, carried, people)
         weights = {"adversarial": 1.0, "cycle": self.cycle, "shape": self.shape}
         loss = sum((weights[n.split("_")[0]] * t.sum() for n, t in terms.items()), jnp.zeros((), maps.target.dtype))
         moved = {"transformer": statistics, "inverse_transformers": theirs}
         moved |= {"aligner": aligned} if self.helper_batch_statistics else {}
         return loss, terms, {n: {"batch_stats": lax.stop_gradient(s)} for n, s in moved.items()}
+
+    def _scan(self, turn: Any, carried: Any, given: Any) -> Any:
+        return lax.scan(turn, carried, given, unroll=self.unroll)
 
     def _translate(self, pair: Any, maps: Float[Array, "2 b m m 15"]) -> tuple[Float[Array, "2 b m m 15"], Any]:
         """Each transformer of a pair on its own maps; and their moved statistics."""
@@ -164,7 +169,7 @@ class TransformerGame:
             made, moved = self.transformer.apply(*given, train=True, mutable=["batch_stats"])
             return None, (made, moved["batch_stats"])
 
-        return lax.scan(one, None, (pair, maps))[1]
+        return self._scan(one, None, (pair, maps))[1]
 
     def _judge(self, network: Any, seen: Array) -> Array:
         """Scores of edges. Nothing ever reads the running statistics of a discriminator: they stay as they are."""
@@ -173,7 +178,7 @@ class TransformerGame:
 
     def _judge_all(self, networks: Any, seen: Float[Array, "n b m m 15"]) -> Float[Array, "n b _ _"]:
         """Scores of edges by as many discriminators."""
-        return lax.scan(lambda _, given: (None, self._judge(*given)), None, (networks, seen))[1]
+        return self._scan(lambda _, given: (None, self._judge(*given)), None, (networks, seen))[1]
 
     def _align(self, network: Any, statistics: Any, maps: Float[Array, "4 b m m 15"]) -> tuple[Array, Any]:
         """The first coordinates of the shapes in maps, and the aligner's statistics."""
@@ -186,7 +191,7 @@ class TransformerGame:
             points, moved = self.aligner.apply(variables, seen, train=True, mutable=["batch_stats"])
             return moved["batch_stats"], coordinates(network["shape"], points)
 
-        statistics, placed = lax.scan(one, statistics, maps)
+        statistics, placed = self._scan(one, statistics, maps)
         return placed, statistics
 
 
