@@ -145,7 +145,7 @@ class PoseDrive(NamedTuple):
     """Head poses.
 
     Attributes:
-        angles: pitch, yaw and roll in radians.
+        angles: pitch, yaw and roll in radians. NaN leaves an angle as it is in the source.
     """
 
     angles: Float[Array, "t 3"]

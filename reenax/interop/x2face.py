@@ -12,6 +12,7 @@ run code; it can be given as the tensors ``linearregression.coef`` [vector featu
 """
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -19,7 +20,7 @@ import jax.numpy as jnp
 
 from reenax.core.errors import UserError
 from reenax.core.types import Variables
-from reenax.interop.torch import Entry, State, entries_of, flat_tensors, listed, to_state, to_variables
+from reenax.interop.torch import Entry, State, entries_of, flat_tensors, listed, read_checkpoint, to_state, to_variables
 from reenax.methods.x2face import X2Face
 
 ROOTS = {"embedder": "pix2pixUnwrapped.netG.model", "driver": "pix2pixSampler.netG.model"}
@@ -40,6 +41,20 @@ def joined(checkpoints: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
             raise UserError(f"two of the files hold {listed(sorted(twice))}; give each file once")
         state |= part
     return {"state_dict": state}
+
+
+def read(path: Path) -> dict[str, Any]:
+    """One published file, or a folder of several.
+
+    Raises:
+        UserError: a folder without such a file, or a file that is damaged.
+    """
+    if not path.is_dir():
+        return read_checkpoint(path)
+    files = sorted(path.glob("*.pth"))
+    if not files:
+        raise UserError(f"{path} holds no .pth file; give x2face_model.pth, or a folder with it and the maps' files")
+    return joined(read_checkpoint(file) for file in files)
 
 
 def convert(checkpoint: Mapping[str, Any], method: X2Face) -> Variables:

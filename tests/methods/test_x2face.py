@@ -255,8 +255,7 @@ def test_overfits_one_batch(small: Started) -> None:
 
 
 def test_one_device_equals_eight() -> None:
-    with jax.default_prng_impl("rbg"):  # its draws compile several times faster
-        check_one_device_equals_eight(method_of(), optimisers(optax.sgd(1e-3)), labelled(8), steps=2)
+    check_one_device_equals_eight(method_of(), optimisers(optax.sgd(1e-3)), labelled(8), steps=2)
 
 
 def test_preview_and_reenactment(small: Started) -> None:
@@ -294,6 +293,7 @@ def test_the_source_in_its_own_pose_and_at_its_own_sound_is_itself(small: Starte
     code = networks.codes(variables, networks.vectors(variables, (frames + 1) / 2))
     angles = jnp.zeros((1, 3)).at[:, jnp.asarray(OF_CODE)].set(code)
     np.testing.assert_allclose(plain(PoseDrive(angles)), still, atol=2e-4)
+    np.testing.assert_allclose(plain(PoseDrive(angles.at[:, 0].set(jnp.nan))), still, atol=2e-4)
     # other poses and sounds are other pictures; relative poses begin with the source's own
     assert float(jnp.abs(plain(PoseDrive(angles + 3.0)) - still).max()) > 1e-3
     assert float(jnp.abs(run(AudioDrive(waveform, jnp.asarray([0.4]))) - still).max()) > 1e-5

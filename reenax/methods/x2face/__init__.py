@@ -181,7 +181,7 @@ class X2Face(Method):
     def reenactor(
         self, variables: Variables, source: Source, *, anchor: Drive | None = None, **options: Any
     ) -> Reenactor:
-        """See `reenax.methods.x2face.reenact`; ``overlay`` is a keyword beside the options."""
+        """See `reenax.methods.x2face.reenact`."""
         animator = reenact.Animator(self.game.networks, self.sound, self.maps.rectified)
         return reenact.reenactor(animator, variables, source, anchor=anchor, **options)
 

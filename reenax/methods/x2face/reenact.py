@@ -32,6 +32,11 @@ OPTIONS = {
         "added to the confidence of every source frame before they are averaged; 0 for the published average of the "
         "embedded face alone",
     ),
+    "overlay": Option(
+        None,
+        "a picture with alpha of the model's size, laid on the embedded face: it follows the face",
+        picture=True,
+    ),
     "view": Option("result", "result, or the embedded face that it is sampled from", ("result", "embedded")),
 }
 
@@ -78,9 +83,11 @@ def _vectors(animator: Animator, variables: Variables, frames: Array) -> Array:
 def _posed(
     animator: Animator, variables: Variables, prepared: Prepared, codes: Array, start: Array | None
 ) -> Float[Array, "t e"]:
-    """``v + Q(p) - Q(P(v))``, or from a start ``v + Q(p) - Q(p_0)``."""
+    """``v + Q(p) - Q(P(v))``, or from a start ``v + Q(p) - Q(p_0)``; an angle that is NaN stays the source's."""
     networks = animator.networks
     own = networks.codes(variables, prepared.vector) if start is None else start
+    codes = jnp.where(jnp.isnan(codes), jnp.where(jnp.isnan(own), 0, own), codes)
+    own = jnp.where(jnp.isnan(own), 0, own)
     return prepared.vector + networks.from_codes(variables, codes) - networks.from_codes(variables, own)
 
 
