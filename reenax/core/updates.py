@@ -20,7 +20,8 @@ class Gradient:
 
     Attributes:
         loss: the function that is differentiated with respect to the params that the player owns.
-        tx: the optimiser. Its params are ``{network: params}`` of the owned networks.
+        tx: the optimiser. Its params are ``{network: params}`` of the owned networks; it may take the training's step
+            as the keyword ``step``.
         accumulate: the batch is cut into so many microbatches and their gradients are averaged. The
             collections pass from one microbatch to the next; every leaf of ``shared`` must then have
             the batch as its first axis.
@@ -54,7 +55,8 @@ class Gradient:
             (value, out), grads = jax.value_and_grad(objective, has_aux=True)(params, variables, batch, shared, rng)
         else:
             value, out, grads = _accumulated(objective, params, variables, batch, shared, rng, self.accumulate)
-        updates, opt_state = self.tx.update(grads, opt_state, params)
+        tx = optax.with_extra_args_support(self.tx)
+        updates, opt_state = tx.update(grads, opt_state, params, step=step)
         metrics = {**out.metrics, "loss": value, "grad_norm": optax.tree.norm(grads)}
         return optax.apply_updates(params, updates), opt_state, out._replace(metrics=metrics)  # pyright: ignore[reportReturnType]
 

@@ -4,6 +4,7 @@ import functools
 from collections.abc import Mapping
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike
@@ -60,12 +61,13 @@ def _linear(count: ArrayLike, *, lr: float, hold: int, decay: int, period: int, 
 
 def make_optimisers(
     optim: Mapping[str, Mapping[str, Any]], steps: int, steps_per_epoch: int
-) -> dict[str, optax.GradientTransformation]:
+) -> dict[str, optax.GradientTransformationExtraArgs]:
     """One optimiser per entry of ``config.optim``, at the entry's schedule.
 
     ``kind`` "adam" (the default) takes b1, b2, eps and weight_decay (decoupled), "sgd" takes momentum; both take ``l2``
     (times the params, added to the gradient before anything else: what PyTorch calls weight decay) and ``clip`` (of
-    the global norm).
+    the global norm). Schedules run with the training's steps, however often an optimiser moves; its ``update`` takes
+    the step as a keyword.
 
     Raises:
         UserError: an unknown key, kind or schedule.
@@ -79,16 +81,30 @@ def make_optimisers(
             if key not in KEYS | KIND_KEYS[kind]:
                 known = ", ".join(sorted(KEYS | KIND_KEYS[kind]))
                 raise UserError(f"{prefix}.{key} is unknown; the keys are: {known}")
-        schedule = make_schedule(settings, steps, steps_per_epoch, prefix)
-        own = {key: settings[key] for key in KIND_KEYS[kind] if key in settings}
-        if kind == "adam":
-            optimiser = optax.adamw(schedule, **{"weight_decay": 0.0, **own})
-        else:
-            optimiser = optax.sgd(schedule, momentum=own.get("momentum") or None)
-        first = []
+        parts = []
         if clip := settings.get("clip", 0.0):
-            first.append(optax.clip_by_global_norm(clip))
+            parts.append(optax.clip_by_global_norm(clip))
         if l2 := settings.get("l2", 0.0):
-            first.append(optax.add_decayed_weights(l2))
-        made[name] = optax.chain(*first, optimiser) if first else optimiser
+            parts.append(optax.add_decayed_weights(l2))
+        if kind == "adam":
+            parts.append(optax.scale_by_adam(**{key: settings[key] for key in ("b1", "b2", "eps") if key in settings}))
+            parts.append(optax.add_decayed_weights(settings.get("weight_decay", 0.0)))
+        elif momentum := settings.get("momentum", 0.0):
+            parts.append(optax.trace(momentum))
+        parts.append(_at_rate(make_schedule(settings, steps, steps_per_epoch, prefix)))
+        made[name] = optax.with_extra_args_support(optax.chain(*parts))
     return made
+
+
+def _at_rate(schedule: optax.Schedule) -> optax.GradientTransformationExtraArgs:
+    """Minus the learning rate times the updates, at the training's step.
+
+    optax's own schedules count the moves of an optimiser: those of a generator that moves on every fifth step, or of a
+    player that two losses share, would run at another speed than the training.
+    """
+
+    def update(updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, Any]:
+        rate = -jnp.asarray(schedule(extra["step"]))
+        return jax.tree.map(lambda u: rate.astype(u.dtype) * u, updates), state
+
+    return optax.GradientTransformationExtraArgs(lambda params: optax.EmptyState(), update)

@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import signal
+from typing import Any
 
 import jax
 import numpy as np
@@ -208,15 +209,19 @@ def test_optimisers_of_both_kinds():
         "adam": {"lr": 1.0, "l2": 0.5, "schedule": "constant"},
         "sgd": {"kind": "sgd", "lr": 0.1, "momentum": 0.9, "clip": 1.0},
     }
-    made, params = make_optimisers(settings, 10, 10), {"x": np.array([2.0, -4.0], np.float32)}
+    made: Any = make_optimisers(settings, 10, 10)
+    params = {"x": np.array([2.0, -4.0], np.float32)}
     zero = {"x": np.zeros(2, np.float32)}
-    step, _ = made["adam"].update(zero, made["adam"].init(params), params)
+    step, _ = made["adam"].update(zero, made["adam"].init(params), params, step=0)
     np.testing.assert_allclose(step["x"], [-1, 1], rtol=1e-5)  # the decay is all gradient that there is
     state, steps = made["sgd"].init(params), []
     for _ in range(2):
-        step, state = made["sgd"].update({"x": np.array([3.0, 4.0], np.float32)}, state, params)
+        step, state = made["sgd"].update({"x": np.array([3.0, 4.0], np.float32)}, state, params, step=1)
         steps.append(step["x"])
     np.testing.assert_allclose(steps, [[-0.06, -0.08], [-0.114, -0.152]], rtol=1e-5)
+    seldom: Any = make_optimisers({"g": {"kind": "sgd", "lr": 1.0, "schedule": "cosine"}}, 10, 1)["g"]
+    step, _ = seldom.update({"x": np.ones(2, np.float32)}, seldom.init(params), params, step=5)  # its first move
+    np.testing.assert_allclose(step["x"], [-0.5, -0.5], rtol=1e-6)
     with pytest.raises(UserError, match=r"config.optim.g.kind='lion' is unknown; use adam or sgd"):
         make_optimisers({"g": {"kind": "lion", "lr": 1.0}}, 1, 1)
 
