@@ -164,7 +164,7 @@ def synth64() -> Config:
     config.model.stages = _stages(generator_start=800)
     for network in GENERATING:
         config.optim[network] = adam(config)
-        config.optim[network].update({"lr": 5e-4, "schedule": "linear", "period": 1, "hold": 250, "decay": 200})
+        config.optim[network].update({"lr": 5e-4, "schedule": "linear", "period": 1, "hold": 1050, "decay": 200})
     config.batch_size = 8
     config.steps = 1250
     config.log_every = 20

@@ -4,11 +4,7 @@
 
 DATA are faces of 128x128 with OpenFace's action units, for example what ``reenax prepare FOLDER --layout ganimation``
 makes. emotionet128 has the settings of the published code, which was trained on 200,000 pictures of EmotioNet; the
-paper has no table of results. The learning rate falls from the 21st of 30 epochs on, and the epochs of 8000 steps are
-told by the optimisers' moves, two in a step of the critic and one in five steps of the generator. For another number of
-pictures, with the numbers changed:
-
-    --config.optim.critic.period=16000 --config.optim.generator.period=1600
+paper has no table of results. The learning rate falls from the 21st of 30 epochs on.
 
 Small models:
 
@@ -23,14 +19,14 @@ from ml_collections import ConfigDict
 
 from configs.common import JITTER, Config, adam, base_config, be_through_at_once, linear
 
-EPOCHS, HOLD, PICTURES, BATCH = 30, 20, 200_000, 25
+EPOCHS, HOLD, BATCH = 30, 20, 25
 
 
-def _game(config: Config, critic_steps: int, period: int, hold: int, decay: int) -> None:
-    """Both optimisers, with one decay: ``hold`` and ``decay`` in periods of so many steps."""
+def _game(config: Config, critic_steps: int, hold: int, decay: int, period: int = 0) -> None:
+    """Both optimisers, with one decay: ``hold`` and ``decay`` in periods of so many steps, 0 for epochs."""
     config.model.critic_steps = critic_steps
-    for network, moves in (("critic", 2 * period), ("generator", period // critic_steps)):
-        config.optim[network] = linear(adam(config, b1=0.5), hold, decay, moves)
+    for network in ("critic", "generator"):
+        config.optim[network] = linear(adam(config, b1=0.5), hold, decay, period)
     config.data.sampler = "labelled"
     config.data.labels = ("action_units",)
     config.data.targets = True
@@ -38,7 +34,7 @@ def _game(config: Config, critic_steps: int, period: int, hold: int, decay: int)
 
 
 def emotionet128() -> Config:
-    """The published code, for 200,000 pictures."""
+    """The published code."""
     config = base_config("ganimation")
     config.lr = 1e-4
     config.batch_size = BATCH
@@ -61,7 +57,7 @@ def emotionet128() -> Config:
             "target_noise": 0.1,
         }
     )
-    _game(config, critic_steps=5, period=PICTURES // BATCH, hold=HOLD, decay=EPOCHS - HOLD)
+    _game(config, critic_steps=5, hold=HOLD, decay=EPOCHS - HOLD)
     return config
 
 
@@ -78,7 +74,7 @@ def _small(steps: int) -> Config:
     config.steps = steps
     config.data.jitter.update(JITTER)
     config.data.threads = 2
-    _game(config, critic_steps=2, period=steps // 10, hold=6, decay=4)
+    _game(config, critic_steps=2, hold=6, decay=4, period=steps // 10)
     return config
 
 
@@ -107,7 +103,7 @@ def smoke() -> Config:
     config.model.generator.update({"features": 4, "blocks": 1})
     config.model.critic.update({"features": 4})
     be_through_at_once(config)
-    _game(config, critic_steps=2, period=2, hold=2, decay=2)
+    _game(config, critic_steps=2, hold=2, decay=2, period=2)
     return config
 
 

@@ -150,15 +150,15 @@ def synth64() -> Config:
     config.model.affine.mirror = 0.0
     config.model.unroll = True  # loops of convolutions are slow on CPUs
     config.model.stages = _stages(encoding, encoding, encoding)
-    for player, lr, b1, steps in (
-        ("encoder", 3e-3, 0.9, encoding),
-        ("map_discriminators", 2e-4, 0.5, playing),
-        ("transformers", 1e-3, 0.5, playing),
-        ("discriminator", 2e-4, 0.5, playing),
-        ("decoder", 2e-3, 0.5, playing),
+    for player, lr, b1, begin, steps in (
+        ("encoder", 3e-3, 0.9, 0, encoding),
+        ("map_discriminators", 2e-4, 0.5, encoding, playing),
+        ("transformers", 1e-3, 0.5, encoding, playing),
+        ("discriminator", 2e-4, 0.5, encoding, playing),
+        ("decoder", 2e-3, 0.5, encoding, playing),
     ):
-        rated = _rated(adam(config, b1=b1), lr)
-        config.optim[player] = linear(rated, hold=steps // 20, decay=steps // 20, period=10)
+        half = steps // 20  # in periods of 10 steps
+        config.optim[player] = linear(_rated(adam(config, b1=b1), lr), hold=begin // 10 + half, decay=half, period=10)
     config.batch_size = 8
     config.steps = encoding + playing
     config.log_every = 20

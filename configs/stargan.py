@@ -30,10 +30,10 @@ UNITS = (1, 2, 4, 5, 6, 7, 9, 10, 12, 14, 15, 17, 20, 23, 25, 26, 45)
 
 
 def _game(config: Config, critic_steps: int, period: int, periods: int) -> None:
-    """Both optimisers, at rates that fall in stairs over the second half of so many periods; these count moves."""
+    """Both optimisers, at rates that fall in stairs over the second half of so many periods of so many steps."""
     config.model.critic_steps = critic_steps
-    for network, moves in (("critic", period), ("generator", period // critic_steps)):
-        config.optim[network] = linear(adam(config, b1=0.5), periods // 2, periods - periods // 2, moves)
+    for network in ("critic", "generator"):
+        config.optim[network] = linear(adam(config, b1=0.5), periods // 2, periods - periods // 2, period)
 
 
 def celeba128() -> Config:
