@@ -1,3 +1,5 @@
+from typing import Any
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ from reenax.core.types import ActionUnitDrive, AudioDrive, PoseDrive, VideoDrive
 
 def test_a_driver_is_cut_into_parts_of_one_size():
     units = ActionUnitDrive(jnp.arange(5 * 17.0).reshape(5, 17), jnp.linspace(0, 1, 5))
-    cut = list(parts(units, 3))
+    cut: list[Any] = list(parts(units, 3))
     assert [count for _, count in cut] == [3, 2]
     assert all(part.intensities.shape == (3, 17) and part.amount.shape == (3,) for part, _ in cut)
     np.testing.assert_array_equal(cut[1][0].intensities, units.intensities[jnp.array([3, 4, 4])])

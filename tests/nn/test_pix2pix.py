@@ -1,5 +1,7 @@
 """The networks of pix2pix: transposed convolution, U-Net, patch discriminator."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,10 +19,11 @@ def test_a_transposed_convolution_is_the_transpose_of_a_convolution(kernel, padd
     layer = ConvTranspose(2, kernel, 2, padding, extra, use_bias=False)
     x = jax.random.normal(jax.random.key(0), (1, 5, 5, 3))
     variables = layer.init(jax.random.key(1), x)
-    made = layer.apply(variables, x)
+    made: Any = layer.apply(variables, x)
     assert made.shape == (1, grown, grown, 2)
     # the convolution from the grown picture down, whose kernel is the unflipped one with swapped channels
-    down = variables["params"]["transposed_kernel"][::-1, ::-1].swapaxes(2, 3)
+    params: Any = variables["params"]
+    down = params["transposed_kernel"][::-1, ::-1].swapaxes(2, 3)
     _, back = jax.vjp(lambda y: conv(y, down, None, padding=padding, stride=2), jnp.zeros(made.shape))
     np.testing.assert_allclose(made, back(x)[0], atol=1e-5)
 
@@ -59,7 +62,8 @@ def test_a_unet_gives_a_picture_and_a_code_and_can_go_on_from_another_code():
     params = UNetParams(4, 3, out=2, inner=6, skip_first=True, up="transposed", up_bias_last=True, dropout=(2,))
     net, x = UNet(params), jax.random.normal(jax.random.key(0), (2, 16, 16, 3))
     variables = net.init(jax.random.key(1), x, train=False)
-    made, inner = net.apply(variables, x, train=False)
+    forward: Any = net.apply(variables, x, train=False)
+    made, inner = forward
     assert made.shape == (2, 16, 16, 2)
     assert inner.shape == (2, 2, 2, 6)
     code, passed = net.apply(variables, x, train=False, method="encode")
@@ -86,5 +90,5 @@ def test_patches_are_judged_one_by_one(norm, bias, channels, count):
     small = PatchGAN(4, 2, norm, bias)
     x = jnp.zeros((1, 32, 32, 3))
     variables = small.init(jax.random.key(0), x, train=False)
-    scores = small.apply(variables, x, train=False)
+    scores: Any = small.apply(variables, x, train=False)
     assert scores.shape == (1, 6, 6)
