@@ -50,10 +50,12 @@ def test_case(g: golden.Golden, case: str, record_errors):
         if (noise := getattr(adapter, "NOISE", {}).get(name)) is not None:
             assert np.abs(want).max() < noise, f"{name} is more than rounding noise"
             allowed = np.full_like(want, noise)
+        # how far the reference is known to be from what exact arithmetic gives: beyond its own tolerance
+        rounding = getattr(adapter, "ROUNDING", {}).get(name, 0.0)
         relative, share = error.max() / max(np.abs(want).max(), 1e-30), (error / allowed).max()
         print(f"{label} {name}: largest relative error {relative:.2e}, {100 * share:.2f} % of the tolerance")
         record_errors((label, name, float(relative), float(share)))
-        if not share <= 1:  # NaN included
+        if not share <= 1 and not (error <= rounding).all():  # NaN included
             failures.append(f"{name}: relative error {relative:.2e}, {share:.3g} times the tolerance")
     assert not failures, f"{label}:\n  " + "\n  ".join(failures)
 
