@@ -2,6 +2,7 @@
 
 pytest tests/golden                  the committed cases, and ../shared/golden where it is there
 pytest tests/golden --golden DIR     any folder of that format
+pytest tests/golden --slow           also those cases that take many minutes
 """
 
 import importlib
@@ -30,9 +31,11 @@ def pytest_generate_tests(metafunc):
         metafunc.parametrize("unknown", [unknown], ids=["models"])
 
 
-def test_case(g: golden.Golden, case: str, record_errors):
+def test_case(g: golden.Golden, case: str, record_errors, request: pytest.FixtureRequest):
     label = f"{g.manifest['model']}/{case}"
     adapter = importlib.import_module(f".adapters.{g.manifest['model']}", __package__)
+    if (why := getattr(adapter, "SLOW", {}).get(case)) and not request.config.getoption("--slow"):
+        pytest.skip(f"{why}; pytest tests/golden --slow")
     expected, computed = g.case(case), adapter.compute(g, case)
     jax.clear_caches()  # programs of the published sizes hold hundreds of megabytes
     failures = []
