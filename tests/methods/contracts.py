@@ -140,7 +140,7 @@ def check_one_device_equals_eight(method: Any, optim: Optimisers, batch: Mapping
     """
     players, rows = method.players(optim), {k: np.asarray(v) for k, v in batch.items()}
     # drawn once and not in both programs, which takes long to compile
-    variables: Any = jax.device_get(fresh_variables(method, batch))
+    variables: Any = jax.device_get(jax.jit(method.init)(jax.random.split(jax.random.key(0))[0], as_floats(batch)))
     results = []
     for devices in (1, 8):
         mesh = make_mesh(devices, 1, jax.devices()[:devices])
