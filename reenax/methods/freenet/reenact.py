@@ -237,7 +237,7 @@ def _landmarks(landmarks: Float[Array, "t p 2"] | None, whose: str, *, points: i
         UserError: they are not.
     """
     if landmarks is None:
-        raise UserError(f"freenet reads landmarks, and {whose} has none; prepare frames with --landmarks")
+        raise UserError(f"freenet reads landmarks, and {whose} has none; use --faces dlib")
     if landmarks.shape[1] != points:
         raise UserError(
             f"this model reads {points} landmarks, and {whose} has {landmarks.shape[1]}; use a model that was trained "
