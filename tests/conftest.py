@@ -1,4 +1,4 @@
-"""Eight fake CPU devices, typed calls checked, sloppy broadcasting refused, compiled programs kept."""
+"""Eight fake CPU devices, programs compiled quickly and kept, typed calls checked, sloppy broadcasting refused."""
 
 import os
 import tempfile
@@ -6,6 +6,8 @@ from pathlib import Path
 
 os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=8")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# most programs run once or twice here: to compile them well costs more than it saves
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(tempfile.gettempdir()) / "reenax-test-programs"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 os.environ.setdefault("JAX_NUMPY_RANK_PROMOTION", "raise")
