@@ -113,7 +113,7 @@ class Source(NamedTuple):
     """
 
     frames: Float[Array, "k h w 3"]
-    landmarks: Float[Array, "k 68 2"] | None = None
+    landmarks: Float[Array, "k p 2"] | None = None
 
 
 class VideoDrive(NamedTuple):
@@ -125,7 +125,7 @@ class VideoDrive(NamedTuple):
     """
 
     frames: Float[Array, "t h w 3"]
-    landmarks: Float[Array, "t 68 2"] | None = None
+    landmarks: Float[Array, "t p 2"] | None = None
 
 
 class ActionUnitDrive(NamedTuple):
@@ -230,7 +230,8 @@ class Method(Protocol):
         max_sources: how many pictures of the identity it can use.
         options: the keywords of ``reenactor`` beside ``anchor``.
         portrays: the one person that it draws, whatever the source; empty for methods that draw anybody.
-        reads: what must be known of the frames that it is given beside their pixels: "landmarks".
+        reads: what must be known of the frames that it is given beside their pixels: "landmarks" (68) or
+            "landmarks_106".
         shard_rules: pairs of a regular expression, searched in a leaf's path such as
             ``params/table/embedding``, and the mesh axis (or None) of each of the leaf's axes.
             For leaves that the engine's size rule would not shard rightly.

@@ -164,7 +164,12 @@ def _check(
     check_kind(trained, kind)
     if faces not in ("dlib", "none"):
         raise UserError(f'faces must be "dlib" or "none", not {faces!r}')
-    if faces == "none" and "landmarks" in method.reads:
+    if unfound := method.reads - {"landmarks"}:
+        raise UserError(
+            f"this {trained.name} reads {', '.join(unfound)}, and only 68 landmarks can be found in pictures; "
+            "measure it on data that has them, or animate with a model of 68"
+        )
+    if faces == "none" and method.reads:
         raise UserError(f"{trained.name} needs the landmarks of faces, and --faces none looks for none; leave it out")
     if method.portrays and sources:
         raise UserError(f"this {trained.name} draws {method.portrays} alone; leave --source out")

@@ -59,11 +59,13 @@ def source_of(trial: Trial, reads: frozenset[str] = frozenset()) -> Source:
 
 
 def _landmarks(record: Mapping[str, Any], rows: Sequence[int], reads: frozenset[str]):
-    if "landmarks" not in reads:
+    if not reads:
         return None
-    if "landmarks" not in record:
-        raise UserError(f"{record['clip_id']} has no landmarks, which the method reads; prepare with --faces dlib")
-    return jnp.asarray(record["landmarks"][list(rows)])
+    (field,) = reads
+    if field not in record:
+        cure = "; prepare with --faces dlib" if field == "landmarks" else ""
+        raise UserError(f"{record['clip_id']} has no {field}, which the method reads{cure}")
+    return jnp.asarray(record[field][list(rows)])
 
 
 def reenactor_of(

@@ -21,7 +21,8 @@ class PatchGAN(nn.Module):
         norm: behind all convolutions but the first and the last; instance norm neither scales nor shifts.
         bias_with_norm: whether convolutions in front of a norm have a bias, which only published checkpoints need.
         dtype: compute type; None takes the widest of input and params.
-        kernel_init, scale_init: of convolutions and batch norms; None for PyTorch's default.
+        kernel_init, bias_init: of convolutions; None for PyTorch's default.
+        scale_init: of batch norms; None for ones.
     """
 
     features: int = 64
@@ -30,6 +31,7 @@ class PatchGAN(nn.Module):
     bias_with_norm: bool = False
     dtype: DTypeLike | None = None
     kernel_init: Initializer | None = None
+    bias_init: Initializer | None = None
     scale_init: Initializer | None = None
 
     @nn.compact
@@ -56,5 +58,6 @@ class PatchGAN(nn.Module):
             use_bias=bias,
             dtype=self.dtype,
             kernel_init=self.kernel_init,
+            bias_init=self.bias_init,
             name=f"conv_{index}",
         )

@@ -210,8 +210,9 @@ def _validator(config: Config, train_clips: loader.Clips, engine: Engine) -> Val
     shown = [k for k, name in enumerate(clips.clip_identities) if engine.method.portrays in ("", name)]
     record = clips[shown[0] if shown else 0]
     count = min(CLIP_FRAMES, len(record["frames"]))
-    frames, points = loader.decode_clip(record, range(count)), record.get("landmarks")
-    return Validator(engine, held_out, frames, float(record["fps"]), None if points is None else points[:count])
+    frames = loader.decode_clip(record, range(count))
+    found = [record[field][:count] for field in engine.method.reads if field in record]
+    return Validator(engine, held_out, frames, float(record["fps"]), found[0] if found else None)
 
 
 def _warm_start(trained: Trained, name: str) -> Callable[[Variables], Variables]:

@@ -23,7 +23,7 @@ class Validator:
         batches: a few fixed batches of held-out examples, of the training's batch size.
         clip: frames of one held-out clip to reenact from its first frame; empty for none.
         fps: the clip's frame rate.
-        landmarks: of the clip's frames, where there are any.
+        landmarks: of the clip's frames, where the method reads them and they are known.
     """
 
     def __init__(
@@ -32,7 +32,7 @@ class Validator:
         batches: Sequence[Mapping[str, np.ndarray]],
         clip: UInt8[np.ndarray, "t h w 3"],
         fps: float,
-        landmarks: Float[np.ndarray, "t 68 2"] | None = None,
+        landmarks: Float[np.ndarray, "t p 2"] | None = None,
     ):
         self._engine, self._clip, self._fps, self._landmarks = engine, clip, fps, landmarks
         self._batches = [put_batch(b, engine.mesh) for b in batches]
@@ -65,7 +65,7 @@ class Validator:
         method = self._engine.method
         if not len(self._clip) or "video" not in method.drives:
             return
-        if "landmarks" in method.reads and self._landmarks is None:
+        if method.reads and self._landmarks is None:
             return
         points = None if self._landmarks is None else jnp.asarray(self._landmarks)
         drive = VideoDrive(as_float(self._clip), points)

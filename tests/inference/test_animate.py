@@ -274,6 +274,15 @@ def test_pictures_and_videos_without_a_face_are_refused(portrait, tmp_path, monk
         run(dark, portrait, tmp_path / "o.mp4", faces="dlib")
 
 
+def test_models_that_read_landmarks_need_a_detector_that_finds_as_many(portrait, tmp_path):
+    driving = write_video(tmp_path / "d.mp4", brightening(2))
+    with pytest.raises(UserError, match="tint needs the landmarks of faces, and --faces none looks for none"):
+        run(portrait, driving, tmp_path / "o.mp4", trained(reads=frozenset({"landmarks"})))
+    with pytest.raises(UserError, match="reads landmarks_106, and only 68 landmarks can be found in pictures"):
+        run(portrait, driving, tmp_path / "o.mp4", trained(reads=frozenset({"landmarks_106"})), faces="dlib")
+    assert not (tmp_path / "o.mp4").exists()
+
+
 def test_a_gif_is_a_video(portrait, tmp_path):
     pictures = [Image.fromarray(frame) for frame in brightening(4)]
     pictures[0].save(tmp_path / "d.gif", save_all=True, append_images=pictures[1:], duration=80)

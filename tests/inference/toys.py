@@ -16,6 +16,7 @@ SIZE = 64
 @dataclasses.dataclass(frozen=True)
 class Tint(Method):
     drives: frozenset[str] = frozenset({"video"})
+    reads: frozenset[str] = frozenset()
     fields = frozenset({"frames"})
     options = TRANSFER_OPTIONS
 

@@ -17,6 +17,7 @@ from reenax.core.step import create_state, due, train_step
 from reenax.core.types import Source, VideoDrive, param_count
 from reenax.methods.freenet import FReeNet
 from reenax.methods.freenet.game import triplet_distances, triplet_loss
+from reenax.methods.freenet.generator import DiscriminatorParams, patch_discriminator
 from reenax.train.runs import make_method
 from tests.methods.contracts import (
     Started,
@@ -140,6 +141,15 @@ def test_every_config_builds(name: str) -> None:
             "identity_discriminator": 829_761,
             "realism_discriminator": 929_921,
         }
+
+
+def test_biases_start_at_nothing() -> None:
+    """Those of the discriminator, as published; PyTorch's default would draw them."""
+    judge = patch_discriminator(DiscriminatorParams(4, 1))
+    variables: Any = judge.init(jax.random.key(0), jnp.zeros((1, 16, 16, 6)), train=False)
+    biases = [layer["bias"] for layer in variables["params"].values()]
+    assert len(biases) == 3
+    assert all(float(jnp.abs(x).max()) == 0 for x in biases)
 
 
 def test_published_settings() -> None:

@@ -16,6 +16,7 @@ from reenax.core.step import create_state, due, train_step
 from reenax.core.types import PoseDrive, Source, VideoDrive, param_count
 from reenax.methods.reenactgan import ReenactGAN
 from reenax.methods.reenactgan.shape import fresh_shape
+from reenax.methods.reenactgan.transformer import BoundaryTransformer, TransformerParams
 from reenax.train.engine import Engine
 from reenax.train.runs import make_method
 from reenax.train.sharding import make_mesh, put_batch
@@ -208,6 +209,15 @@ def test_the_shape_runs_along(small: Started) -> None:
     before, shape = (s.collections["aligner"]["shape"] for s in (small.state, after))
     assert float(jnp.abs(shape["mean"] - before["mean"]).max()) > 0
     np.testing.assert_allclose(shape["bias"], -shape["mean"] @ shape["weight"], rtol=1e-4, atol=1e-4)
+
+
+def test_a_residual_transformer_starts_from_the_maps_as_they_are() -> None:
+    transformer = BoundaryTransformer(TransformerParams(features=4, blocks=1, kernel_size=3, residual=True))
+    maps = jax.random.uniform(jax.random.key(2), (2, 8, 8, 15), minval=-0.1, maxval=1.1)
+    variables = transformer.init(jax.random.key(0), maps, train=False)
+    np.testing.assert_allclose(transformer.apply(variables, maps, train=False), jnp.clip(maps, 0.01, 0.99), atol=1e-6)
+    learned = jax.tree.map(lambda x: x + 0.01, variables)
+    assert float(jnp.abs(transformer.apply(learned, maps, train=False) - jnp.clip(maps, 0.01, 0.99)).max()) > 1e-3
 
 
 def test_overfits_one_batch(small: Started) -> None:

@@ -109,7 +109,6 @@ class FReeNet(Method):
     drives = frozenset({"video"})
     max_sources = 2
     options = reenact.OPTIONS
-    reads = frozenset({"landmarks"})
 
     def __post_init__(self) -> None:
         if self.points not in LABELS:
@@ -121,6 +120,11 @@ class FReeNet(Method):
     def fields(self) -> frozenset[str]:  # pyright: ignore[reportIncompatibleVariableOverride]
         """Frames with landmarks of people who act the same things."""
         return frozenset({"frames", "acted", LABELS[self.points]})
+
+    @property
+    def reads(self) -> frozenset[str]:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """The landmarks that its networks read."""
+        return frozenset({LABELS[self.points]})
 
     @property
     def frozen(self) -> Mapping[str, FrozenNetwork]:  # pyright: ignore[reportIncompatibleVariableOverride]

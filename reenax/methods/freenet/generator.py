@@ -64,7 +64,8 @@ class DiscriminatorParams:
 
 def patch_discriminator(params: DiscriminatorParams, dtype: Any = None) -> PatchGAN:
     """The discriminator of pix2pix with the instance norm of the generator."""
-    return PatchGAN(params.features, params.layers, "instance", params.bias_with_norm, dtype, kernel_init=INIT)
+    inits: Any = {"kernel_init": INIT, "bias_init": ZEROS}
+    return PatchGAN(params.features, params.layers, "instance", params.bias_with_norm, dtype, **inits)
 
 
 def _reflected(x: Float[Array, "b h w c"], margin: int) -> Float[Array, "b _ _ c"]:

@@ -6,6 +6,7 @@ from typing import Literal
 import jax.numpy as jnp
 from flax import linen as nn
 from jax import lax
+from jax.scipy.special import logit
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
@@ -15,6 +16,7 @@ from reenax.nn.blocks import run_block
 from reenax.nn.conv import Conv, ConvTranspose, Initializer
 from reenax.nn.norm import BatchNorm, TrackedInstanceNorm
 
+NO_LINE = 0.01  # the value of maps, next to none, up to which a residual transformer still has a gradient
 SOBEL_X = ((-1.0, 0.0, 1.0), (-2.0, 0.0, 2.0), (-1.0, 0.0, 1.0))
 SOBEL_Y = ((-1.0, -2.0, -1.0), (0.0, 0.0, 0.0), (1.0, 2.0, 1.0))
 
@@ -43,12 +45,15 @@ class TransformerParams:
         kernel_size: of the first and the last convolution.
         norm: "batch", or "sample": in training every sample is normalised by its own statistics. The published
             training had one sample on each of its GPUs.
+        residual: what is learned is added to the maps before the sigmoid, and nothing is added at first. Not the
+            paper's: for trainings that are too short to learn to copy.
     """
 
     features: int = 64
     blocks: int = 9
     kernel_size: int = 7
     norm: Literal["batch", "sample"] = "batch"
+    residual: bool = False
 
 
 def _reflected(x: Float[Array, "b h w c"], by: int) -> Float[Array, "b _ _ c"]:
@@ -105,8 +110,13 @@ class BoundaryTransformer(_Layers):
         for i, factor in enumerate((2, 1)):
             up = ConvTranspose(factor * p.features, 3, output_padding=1, name=f"up_{i}", **self.layout())
             x = nn.relu(self.norm(up(x), f"up_norm_{i}", train))
-        x = Conv(COUNT, side, padding=0, name="last", **self.layout(use_bias=True))(_reflected(x, side // 2))
-        return wide(nn.sigmoid(wide(x)))
+        layout = self.layout(use_bias=True)
+        if p.residual:
+            layout |= {"kernel_init": nn.initializers.zeros, "bias_init": nn.initializers.zeros}
+        x = wide(Conv(COUNT, side, padding=0, name="last", **layout)(_reflected(x, side // 2)))
+        if p.residual:
+            x = x + logit(jnp.clip(wide(maps), NO_LINE, 1 - NO_LINE))
+        return wide(nn.sigmoid(x))
 
 
 def edges(maps: Float[Array, "b m m c"]) -> Float[Array, "b m m c"]:
