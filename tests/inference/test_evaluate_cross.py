@@ -12,6 +12,7 @@ import pytest
 from data_pipelines import schema
 from data_pipelines.loader import decode_clip, open_clips
 from reenax.core.errors import UserError
+from reenax.core.types import VideoDrive
 from reenax.inference.evaluate import evaluate
 from reenax.inference.labelled import drive_of
 from reenax.inference.protocols import Trials, available, frames_of
@@ -235,15 +236,18 @@ def test_what_cannot_be_measured_is_said(world, tmp_path):
 
 
 def test_a_driver_comes_with_the_landmarks_that_the_method_reads(world):
+    def landmarks(record, rows, *reads):
+        drive = drive_of(record, rows, "video", frozenset(reads))
+        assert isinstance(drive, VideoDrive)
+        return drive.landmarks
+
     record = dict(open_clips(world, "test")[0])
-    assert drive_of(record, [0, 2], "video").landmarks is None
-    found = drive_of(record, [0, 2], "video", frozenset({"landmarks"})).landmarks
-    np.testing.assert_array_equal(found, record["landmarks"][[0, 2]])
+    assert landmarks(record, [0, 2]) is None
+    np.testing.assert_array_equal(landmarks(record, [0, 2], "landmarks"), record["landmarks"][[0, 2]])
     more = np.random.default_rng(0).normal(size=(len(record["frames"]), 106, 2)).astype(np.float32)
-    found = drive_of(record | {"landmarks_106": more}, [1], "video", frozenset({"landmarks_106"})).landmarks
-    np.testing.assert_array_equal(found, more[[1]])
+    np.testing.assert_array_equal(landmarks(record | {"landmarks_106": more}, [1], "landmarks_106"), more[[1]])
     with pytest.raises(UserError, match="has no landmarks_106, which the method reads$"):
-        drive_of(record, [0], "video", frozenset({"landmarks_106"}))
+        landmarks(record, [0], "landmarks_106")
 
 
 @dataclasses.dataclass(frozen=True)
