@@ -4,6 +4,7 @@ StarGAN: Choi et al., CVPR 2018; GANimation: Pumarola et al., ECCV 2018, with th
 statistics of the norms, the initialisation and the generator's heads.
 """
 
+import dataclasses
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -18,6 +19,36 @@ from reenax.nn.conv import Conv, ConvTranspose, Initializer, conv, uniform_fan_i
 from reenax.nn.norm import InstanceNorm, TrackedInstanceNorm
 
 SLOPE = 0.01  # of the critic's leaky ReLUs
+
+
+@dataclasses.dataclass(frozen=True)
+class GeneratorParams:
+    """Size of the generator.
+
+    Attributes:
+        features: channels at the picture's size.
+        blocks: number of residual blocks.
+        label_gain: how many times as large the label's part of the first kernel starts; 1 as published.
+    """
+
+    features: int = 64
+    blocks: int = 6
+    label_gain: float = 1.0
+
+
+@dataclasses.dataclass(frozen=True)
+class CriticParams:
+    """Size of the critic.
+
+    Attributes:
+        image_size: side of the pictures; a multiple of ``2 ** layers``.
+        features: channels of the first layer; each of the others doubles them.
+        layers: number of halvings.
+    """
+
+    image_size: int = 128
+    features: int = 64
+    layers: int = 6
 
 
 class LabelledConv(nn.Module):

@@ -86,6 +86,20 @@ def step_of(method: Any, players: tuple[Player, ...]) -> Any:
     return jax.jit(lambda s, b, active: train_step(method, players, s, b, active, {}), static_argnums=2)
 
 
+def with_plain_steps(started: Started) -> Started:
+    """The same program, as if it were of SGD at rate 1: Adam's first moment is made of the gradients.
+
+    Optimisers are called like the one network that they move.
+    """
+
+    def step(state: Any, batch: Any, active: tuple[str, ...]) -> Any:
+        after, metrics = started.step(state, batch, active)
+        params = {n: jax.tree.map(lambda x, g: x - g, p, after.opt_states[n][0].mu[n]) for n, p in state.params.items()}
+        return after.replace(params=params), metrics
+
+    return started._replace(step=step)
+
+
 def moved(before: Any, after: Any) -> set[str]:
     """The networks of which any leaf differs."""
     same = jax.tree.map(lambda a, b: bool(jnp.array_equal(a, b)), before, after)
@@ -151,8 +165,7 @@ def check_one_device_equals_eight(method: Any, optim: Optimisers, batch: Mapping
         steps: how many.
     """
     players, rows = method.players(optim), {k: np.asarray(v) for k, v in batch.items()}
-    # drawn once and not in both programs, which takes long to compile
-    variables: Any = jax.device_get(jax.jit(method.init)(jax.random.split(jax.random.key(0))[0], as_floats(batch)))
+    variables: Any = jax.device_get(fresh_variables(method, batch))  # draws are not compiled into both programs
     results = []
     for devices in (1, 8):
         mesh = make_mesh(devices, 1, jax.devices()[:devices])

@@ -30,6 +30,7 @@ from tests.methods.contracts import (
     moved,
     start_drawn,
     step_of,
+    with_plain_steps,
 )
 
 SMALL: dict[str, Any] = {
@@ -60,20 +61,6 @@ def labelled(count: int = 8) -> dict[str, jax.Array]:
 @pytest.fixture(scope="module")
 def small() -> Started:
     return start_drawn(method_of(), optimisers(), labelled())
-
-
-def with_plain_steps(started: Started) -> Started:
-    """The same program, as if it were of SGD at rate 1: Adam's first moment is made of the gradients."""
-
-    def step(state: Any, batch: Any, active: tuple[str, ...]) -> Any:
-        after, metrics = started.step(state, batch, active)
-        params = dict(state.params)
-        for name in ("critic", "generator"):
-            first = after.opt_states[name][0].mu[name]
-            params[name] = jax.tree.map(lambda x, g: x - g, params[name], first)
-        return after.replace(params=params), metrics
-
-    return started._replace(step=step)
 
 
 @pytest.mark.parametrize("name", configs.NAMES)

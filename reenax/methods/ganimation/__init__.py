@@ -48,7 +48,8 @@ from reenax.core.types import Batch, Drive, Method, Player, Reenactor, Source, V
 from reenax.geometry.head.action_units import MAXIMUM
 from reenax.methods.ganimation import reenact
 from reenax.methods.ganimation.game import Game, LossParams
-from reenax.methods.ganimation.networks import UNITS, CriticParams, Generator, GeneratorParams, make_critic
+from reenax.methods.ganimation.networks import UNITS, DeviatingCriticParams, Generator, make_critic
+from reenax.nn.label_networks import GeneratorParams
 
 COPIES, REPAINTS = 0.95, 0.05  # mean attention beyond which the generator has collapsed
 
@@ -68,7 +69,7 @@ class GANimation(Method):
     """
 
     generator: GeneratorParams = dataclasses.field(default_factory=GeneratorParams)
-    critic: CriticParams = dataclasses.field(default_factory=CriticParams)
+    critic: DeviatingCriticParams = dataclasses.field(default_factory=DeviatingCriticParams)
     losses: LossParams = dataclasses.field(default_factory=LossParams)
     saturate_attention: bool = False
     critic_steps: int = 5

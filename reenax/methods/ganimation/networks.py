@@ -11,42 +11,21 @@ from jaxtyping import Array, Float
 from reenax.core.precision import wide
 from reenax.geometry.head.action_units import ACTION_UNITS
 from reenax.nn.conv import Conv
-from reenax.nn.label_networks import LabelCritic, LabelTrunk
+from reenax.nn.label_networks import CriticParams, GeneratorParams, LabelCritic, LabelTrunk
 
 UNITS = len(ACTION_UNITS)
 DEVIATION = 0.02  # of every kernel at the start
 
 
 @dataclasses.dataclass(frozen=True)
-class GeneratorParams:
-    """Size of the generator.
+class DeviatingCriticParams(CriticParams):
+    """Size of the critic, and how it starts.
 
     Attributes:
-        features: channels at the picture's size.
-        blocks: number of residual blocks.
-        label_gain: how many times as large the label's part of the first kernel starts; 1 as published.
-    """
-
-    features: int = 64
-    blocks: int = 6
-    label_gain: float = 1.0
-
-
-@dataclasses.dataclass(frozen=True)
-class CriticParams:
-    """Size of the critic.
-
-    Attributes:
-        image_size: side of the pictures; a multiple of ``2 ** layers``.
-        features: channels of the first layer; each of the others doubles them.
-        layers: number of halvings.
         deviation: of the kernels at the start. Layers of few channels want more than the published one, for there is
             no norm behind them.
     """
 
-    image_size: int = 128
-    features: int = 64
-    layers: int = 6
     deviation: float = DEVIATION
 
 
@@ -95,7 +74,7 @@ class Generator(nn.Module):
         return Generated(colour, attention, attention * picture + (1 - attention) * colour)
 
 
-def make_critic(params: CriticParams, dtype: DTypeLike | None = None) -> LabelCritic:
+def make_critic(params: DeviatingCriticParams, dtype: DTypeLike | None = None) -> LabelCritic:
     """The critic, which regresses intensities of action units; biases start at 0."""
     return LabelCritic(
         UNITS,

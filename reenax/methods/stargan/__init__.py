@@ -43,8 +43,8 @@ from reenax.core.types import Batch, Drive, Method, Player, Reenactor, Source, V
 from reenax.methods.stargan import reenact
 from reenax.methods.stargan.game import Game, LossParams
 from reenax.methods.stargan.labels import Labels
-from reenax.methods.stargan.networks import CriticParams, Generator, GeneratorParams
-from reenax.nn.label_networks import LabelCritic
+from reenax.methods.stargan.networks import Generator
+from reenax.nn.label_networks import CriticParams, GeneratorParams, LabelCritic
 
 COLUMNS = 8  # of changed labels on a sheet, at most
 HAIR = ("Black_Hair", "Blond_Hair", "Brown_Hair")

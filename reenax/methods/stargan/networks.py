@@ -9,37 +9,7 @@ from jaxtyping import Array, Float
 
 from reenax.core.precision import wide
 from reenax.nn.conv import Conv
-from reenax.nn.label_networks import LabelTrunk
-
-
-@dataclasses.dataclass(frozen=True)
-class GeneratorParams:
-    """Size of the generator.
-
-    Attributes:
-        features: channels at the picture's size.
-        blocks: number of residual blocks.
-        label_gain: how many times as large the label's part of the first kernel starts; 1 as published.
-    """
-
-    features: int = 64
-    blocks: int = 6
-    label_gain: float = 1.0
-
-
-@dataclasses.dataclass(frozen=True)
-class CriticParams:
-    """Size of the critic.
-
-    Attributes:
-        image_size: side of the pictures; a multiple of ``2 ** layers``.
-        features: channels of the first layer; each of the others doubles them.
-        layers: number of halvings.
-    """
-
-    image_size: int = 128
-    features: int = 64
-    layers: int = 6
+from reenax.nn.label_networks import GeneratorParams, LabelTrunk
 
 
 class Generator(nn.Module):

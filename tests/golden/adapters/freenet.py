@@ -20,6 +20,7 @@ from reenax.nn.vgg import MEAN, STD, vgg_features
 
 from ..golden import Golden
 from ._arrays import Arrays, nchw, nhwc
+from ._exact import exactly
 
 PREFIXES = {
     "converter": "G",
@@ -47,7 +48,7 @@ def compute(g: Golden, case: str) -> Arrays:
 def _both_precisions(step: Any, g: Golden, arrays: Arrays) -> Arrays:
     """Losses and outputs in float32, gradients and the steps in float64, each as the case was made."""
     single = step(g, arrays, jnp.float32)
-    with jax.enable_x64(True):
+    with exactly():
         return {**step(g, arrays, jnp.float64), **single}
 
 

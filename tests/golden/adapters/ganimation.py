@@ -16,7 +16,8 @@ from reenax.losses.adversarial import mixed_pictures
 from reenax.losses.terms import total
 from reenax.methods.ganimation import GANimation
 from reenax.methods.ganimation.game import NETWORKS, LossParams, condition_loss, total_variation
-from reenax.methods.ganimation.networks import CriticParams, GeneratorParams, saturated
+from reenax.methods.ganimation.networks import DeviatingCriticParams, saturated
+from reenax.nn.label_networks import GeneratorParams
 
 from ..golden import Golden
 from ._arrays import Arrays, nchw, nhwc
@@ -43,7 +44,7 @@ def compute(g: Golden, case: str) -> Arrays:
 def _method(config: Mapping[str, Any], saturate: bool) -> GANimation:
     return GANimation(
         generator=GeneratorParams(config["g"]["conv_dim"], config["g"]["repeat_num"]),
-        critic=CriticParams(config["d"]["image_size"], config["d"]["conv_dim"], config["d"]["repeat_num"]),
+        critic=DeviatingCriticParams(config["d"]["image_size"], config["d"]["conv_dim"], config["d"]["repeat_num"]),
         losses=LossParams(
             adversarial=config["lambda_D_prob"],
             penalty=config["lambda_D_gp"],

@@ -27,6 +27,7 @@ from reenax.nn.vgg import layer_names, vgg_features
 
 from ..golden import Golden
 from ._arrays import Arrays, nchw, nhwc, picture, statistics
+from ._exact import exactly
 
 SLOW = {"train_transformer": "takes many minutes in float64, and one norm of 237 arrays missed its tolerance by 5 %"}
 # their first names against ours, for the statistics of layers
@@ -55,14 +56,14 @@ def compute(g: Golden, case: str) -> Arrays:
         return _evaluate(g, arrays)
     if "sources" not in g.config:
         return _decoder_step(g, arrays)
-    with jax.enable_x64(True):
+    with exactly():
         return _transformer_step(g, arrays)
 
 
 def _affine(arrays: Arrays) -> Arrays:
     """In float64, as OpenCV composes; float32 takes another nearest pixel here and there."""
     out: Arrays = {}
-    with jax.enable_x64(True):
+    with exactly():
         image = jnp.asarray(arrays["in_image"], jnp.float64)[None] / 127.5 - 1
         for name in "ab":
             rotation, x, y, zoom, draw = np.asarray(arrays[f"in_params_{name}"], np.float64)

@@ -16,7 +16,7 @@ from reenax.interop.torch import to_state
 from reenax.losses.terms import total
 from reenax.methods.stargan import StarGAN
 from reenax.methods.stargan.game import NETWORKS, LossParams
-from reenax.methods.stargan.networks import CriticParams, GeneratorParams
+from reenax.nn.label_networks import CriticParams, GeneratorParams
 
 from ..golden import Golden
 from ._arrays import Arrays, nchw
