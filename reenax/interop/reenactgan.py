@@ -218,6 +218,7 @@ def convert_shape(arrays: Mapping[str, np.ndarray], method: ReenactGAN) -> Colle
     kept = method.aligner.components
     weight, inverse = (flat[name].reshape(size, size) for name in ("weight", "inverse_weight"))
     shape = {
+        "seen": np.asarray(1e6),  # batches: many
         "mean": flat["inverse_bias"],
         "covariance": inverse @ inverse.T,
         "weight": weight[:kept].T,

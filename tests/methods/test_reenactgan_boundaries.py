@@ -156,6 +156,21 @@ def test_components_follow_the_landmarks() -> None:
     assert float(jnp.abs(placed).max()) < 0.3
 
 
+def test_the_first_batches_of_landmarks_weigh_alike() -> None:
+    """After three, mean and covariance are those of all their landmarks, and whiten them: no trace of the start."""
+    params = AlignerParams(points=3, components=2, momentum=0.99)
+    points = np.random.default_rng(0).normal(20, 3, (3, 50, 3, 2)).astype(np.float32)
+    shape = fresh_shape(params)
+    for batch in points:
+        shape = moved_shape(shape, jnp.asarray(batch), params)
+    flat = points.reshape(-1, 6)
+    np.testing.assert_allclose(shape["mean"], flat.mean(axis=0), rtol=1e-5)
+    np.testing.assert_allclose(shape["covariance"], np.cov(flat.T, bias=True), rtol=1e-3, atol=1e-3)
+    placed = np.asarray(coordinates(shape, jnp.asarray(points.reshape(-1, 3, 2))))
+    np.testing.assert_allclose(placed.mean(axis=0), 0, atol=1e-3)
+    np.testing.assert_allclose(placed.std(axis=0), 1, atol=1e-3)
+
+
 def test_edges_are_the_mixed_second_derivative() -> None:
     """Of x * y it is 8 * 8 in the middle of a map: both filters sum 8 units of a slope of 1."""
     x = jnp.arange(7.0)

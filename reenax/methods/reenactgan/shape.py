@@ -33,7 +33,7 @@ class AlignerParams:
         widths: of the four stages of its residual body.
         hidden: of its two hidden dense layers.
         components: how many coordinates of the shape are kept.
-        momentum: weight of the old statistics of the shape, per step.
+        momentum: weight of the old statistics of the shape, per step; in the first ones all weigh alike.
     """
 
     points: int = 68
@@ -107,14 +107,16 @@ Shape = Mapping[str, Array]
 def fresh_shape(params: AlignerParams) -> Shape:
     """The statistics of no landmarks: mean 0 [n], covariance 1 [n n], and what follows; n is twice the points.
 
-    "weight" [n c] and "bias" [c] give the coordinates: whitened, the first c components of most variance.
+    "weight" [n c] and "bias" [c] give the coordinates: whitened, the first c components of most variance. "seen" counts
+    the batches.
     """
     size = 2 * params.points
-    covariance = jnp.eye(size)
-    return with_components(jnp.zeros(size), covariance, params.components)
+    return {"seen": jnp.zeros(()), **with_components(jnp.zeros(size), jnp.eye(size), params.components)}
 
 
-def with_components(mean: Float[Array, " n"], covariance: Float[Array, "n n"], components: int) -> Shape:
+def with_components(
+    mean: Float[Array, " n"], covariance: Float[Array, "n n"], components: int
+) -> dict[str, Float[Array, "..."]]:
     """Mean and covariance with the whitened components of most variance; each one's largest entry is positive."""
     variances, axes = jnp.linalg.eigh(covariance)  # ascending
     axes, variances = axes[:, ::-1][:, :components], variances[::-1][:components]
@@ -124,14 +126,20 @@ def with_components(mean: Float[Array, " n"], covariance: Float[Array, "n n"], c
 
 
 def moved_shape(shape: Shape, points: Float[Array, "b k 2"], params: AlignerParams) -> Shape:
-    """The statistics, moved towards those of a batch of landmarks."""
+    """The statistics, moved towards those of a batch of landmarks.
+
+    The first batch replaces what was there: what a mean of zero leaves in the covariance is the mean face, and would
+    stay its first component for hundreds of steps.
+    """
     flat = lax.stop_gradient(points.reshape(points.shape[0], -1))
-    old, new = params.momentum, 1 - params.momentum
-    mean = old * shape["mean"] + new * flat.mean(axis=0)
-    # around the running mean: two samples of a small batch say little about their own
-    centred = flat - mean[None]
-    covariance = old * shape["covariance"] + new * (centred.T @ centred) / flat.shape[0]
-    return with_components(mean, covariance, params.components)
+    old = jnp.minimum(params.momentum, shape["seen"] / (shape["seen"] + 1))
+    new, own = 1 - old, flat.mean(axis=0)
+    centred, moved = flat - own[None], own - shape["mean"]
+    # that of two mixed populations: within both, and between their means
+    within = old * shape["covariance"] + new * (centred.T @ centred) / flat.shape[0]
+    covariance = within + old * new * moved[:, None] * moved[None]
+    mean = shape["mean"] + new * moved
+    return {"seen": shape["seen"] + 1, **with_components(mean, covariance, params.components)}
 
 
 def coordinates(shape: Shape, points: Float[Array, "b k 2"]) -> Float[Array, "b c"]:
