@@ -20,6 +20,8 @@ from reenax.core.errors import UserError
 
 MAX_BYTES = 2**28
 MAX_NUMBERS = 2**27
+MAX_LISTED = 2**24
+"""Numbers of one list; a few bytes of a pickle can name the same long row many times."""
 
 _SPARSE = re.compile(r"(csc|csr|coo)_(matrix|array)")
 
@@ -109,11 +111,11 @@ def _find(module: str, name: str, tensors: bool) -> _Global:
         "numpy.ndarray": None,
         "numpy.dtype": Dtype,
         "_codecs.encode": _encode,
-        "collections.OrderedDict": lambda *_: {},
+        "collections.OrderedDict": _ordered,
         **dict.fromkeys(("copy_reg._reconstructor", "copyreg._reconstructor"), _reconstructed),
         **dict.fromkeys(("__builtin__.object", "builtins.object")),
         # a list, for members would have to be hashed
-        **dict.fromkeys(("__builtin__.set", "builtins.set"), lambda members=(): list(members)),
+        **dict.fromkeys(("__builtin__.set", "builtins.set"), _members),
     }
     if tensors:  # tensors among the values that nobody asks for
         others |= dict.fromkeys(
@@ -141,6 +143,29 @@ def _from_buffer(content: Any, dtype: Any, shape: Any, order: Any) -> PickledArr
     return array
 
 
+def _members(members: Any = ()) -> list[Any]:
+    if not isinstance(members, list | tuple):
+        raise _Refused(f"makes a set of a {type(members).__name__}")
+    return list(members)
+
+
+def _ordered(items: Any = (), *_: Any) -> dict[str | int, Any]:
+    """An ordered dictionary, which Python 2 hands its items when it is made, as a list of pairs."""
+    if not isinstance(items, list | tuple):
+        raise _Refused(f"makes a dictionary of a {type(items).__name__}")
+    made: dict[str | int, Any] = {}
+    for pair in items:
+        key, value = pair
+        _put(made, key, value)
+    return made
+
+
+def _put(to: Any, key: Any, value: Any) -> None:
+    if not isinstance(key, str | int) or not isinstance(to, dict):  # deep keys overflow in hashing
+        raise _Refused(f"sets an item by a {type(key).__name__}")
+    to[key] = value
+
+
 def _encode(text: Any, encoding: Any) -> bytes:
     if not isinstance(text, str) or encoding not in ("latin1", "latin-1"):
         raise _Refused("encodes what are no bytes")
@@ -159,8 +184,10 @@ def _made(what: Any, arguments: Any) -> Any:
 
 class _Unpickler(pickle._Unpickler):  # the one in Python: it takes no memory for what a file only declares
     tensors = False
+    room = 0  # how much may still be copied of what the file says once
     stack: list[Any]
     append: Callable[[Any], None]
+    read: Callable[[int], bytes]
     pop_mark: Callable[[], list[Any]]
 
     def find_class(self, module: str, name: str) -> Any:
@@ -168,6 +195,7 @@ class _Unpickler(pickle._Unpickler):  # the one in Python: it takes no memory fo
 
     def load_reduce(self) -> None:
         arguments = self.stack.pop()
+        self._spend(arguments)
         self.stack[-1] = _made(self.stack[-1], arguments)
 
     def load_newobj(self) -> None:
@@ -175,10 +203,18 @@ class _Unpickler(pickle._Unpickler):  # the one in Python: it takes no memory fo
 
     def load_build(self) -> None:
         state = self.stack.pop()
+        self._spend(state)
         if isinstance(self.stack[-1], Dtype | PickledArray | PickledObject):
             self.stack[-1].set_state(state)
         elif not isinstance(self.stack[-1], dict):  # an ordered dictionary has none worth keeping
             raise _Refused(f"sets the state of a {type(self.stack[-1]).__name__}")
+
+    def _spend(self, arguments: Any) -> None:
+        """Counts what a call copies: one long list or text, said once, can be handed to any number of calls."""
+        if isinstance(arguments, tuple):
+            self.room -= sum(len(x) for x in arguments if isinstance(x, str | list | tuple))
+        if self.room < 0:
+            raise _Refused("copies the same content over and over")
 
     def load_items(self) -> None:
         items = self.pop_mark()
@@ -195,9 +231,15 @@ class _Unpickler(pickle._Unpickler):  # the one in Python: it takes no memory fo
 
     def _set(self, items: list[Any]) -> None:
         for key, value in zip(items[::2], items[1::2], strict=True):
-            if not isinstance(key, str | int) or not isinstance(self.stack[-1], dict):  # deep keys overflow in hashing
-                raise _Refused(f"sets an item by a {type(key).__name__}")
-            self.stack[-1][key] = value
+            _put(self.stack[-1], key, value)
+
+    def load_bytes(self) -> None:
+        """The bytes that are there; pickle's own takes the memory that the file declares before it reads any."""
+        length = int.from_bytes(self.read(8), "little")
+        content = self.read(length)
+        if len(content) != length:
+            raise EOFError("fewer bytes than declared")
+        self.append(content)
 
     def load_empty_set(self) -> None:
         self.append([])
@@ -222,6 +264,7 @@ class _Unpickler(pickle._Unpickler):  # the one in Python: it takes no memory fo
         pickle.SETITEM[0]: load_item,
         pickle.SETITEMS[0]: load_items,
         pickle.DICT[0]: load_dictionary,
+        pickle.BYTEARRAY8[0]: load_bytes,
         pickle.EMPTY_SET[0]: load_empty_set,
         pickle.ADDITEMS[0]: load_members,
         pickle.FROZENSET[0]: load_frozen_set,
@@ -256,6 +299,7 @@ def unpickle(path: Path, content: bytes, tensors: bool = False) -> Any:
     """
     reader = _Unpickler(io.BytesIO(content), encoding="latin1")
     reader.tensors = tensors
+    reader.room = 4 * len(content) + 2**16  # without repetition every call's arguments stand in the file by themselves
     try:
         return reader.load()
     except _Refused as refused:
@@ -270,15 +314,32 @@ def numbers(value: Any) -> np.ndarray:
     Raises:
         ValueError: it is none.
     """
+    try:
+        return _numbers(value)
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:  # of damaged records
+        raise ValueError(f"no array of numbers ({error})") from error
+
+
+def _numbers(value: Any) -> np.ndarray:
     if isinstance(value, PickledObject):
         value = _dense(value) if _SPARSE.fullmatch(value.kind) else _chumpy(value)
     elif isinstance(value, PickledArray):
         value = value.value
     elif isinstance(value, list | tuple):
-        value = np.array(value)
+        value = _listed(value)
     if not isinstance(value, np.ndarray | np.number) or value.dtype.kind not in "biuf":
-        raise ValueError("no array of numbers")
+        raise ValueError("no numbers")
     return np.asarray(value)
+
+
+def _listed(value: list[Any] | tuple[Any, ...]) -> np.ndarray:
+    """Numbers, or rows of them. NumPy itself would follow lists of shared lists, or of themselves, without end."""
+    rows = value if value and all(isinstance(row, list | tuple) for row in value) else [value]
+    if sum(map(len, rows)) > MAX_LISTED:
+        raise ValueError("a list of absurd length")
+    if not all(isinstance(number, int | float | np.number | np.bool_) for row in rows for number in row):
+        raise ValueError("a list of something else")
+    return np.array(value)
 
 
 def _chumpy(value: PickledObject, depth: int = 0) -> np.ndarray | None:
