@@ -112,6 +112,13 @@ def linear(optimiser: Config, hold: int, decay: int, period: int = 0) -> Config:
     return optimiser
 
 
+def stages(**steps: int | None) -> Config:
+    """Which player moves when, in steps; None for never. Any can be changed to a step from the command line."""
+    made = ConfigDict({name: config_dict.placeholder(int) for name in steps})
+    made.update(steps)
+    return made
+
+
 def train_small(config: Config, networks: tuple[str, ...]) -> None:
     """Pictures of 64x64 pixels on two CPU cores: a high learning rate, small batches, all augmentation."""
     config.lr = 2e-3

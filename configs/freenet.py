@@ -25,21 +25,12 @@ Small models that need no VGG-16, with 68 landmarks and both stages in one run:
 synth64 learns made-up people who act the same expressions; smoke is through within seconds and learns nothing.
 """
 
-from ml_collections import ConfigDict, config_dict
+from ml_collections import ConfigDict
 
-from configs.common import Config, adam, base_config, be_through_at_once, train_small
+from configs.common import Config, adam, base_config, be_through_at_once, linear, stages, train_small
 
 CONVERTING = ("converter", "realism_discriminator", "identity_discriminator")
 GENERATING = ("generator", "discriminator")
-
-
-def _stages(converter_stop: int | None = None, generator_start: int | None = None) -> Config:
-    """Which players move when, in steps; None for never."""
-    stages = ConfigDict(
-        {"converter_stop": config_dict.placeholder(int), "generator_start": config_dict.placeholder(int)}
-    )
-    stages.update({"converter_stop": converter_stop, "generator_start": generator_start})
-    return stages
 
 
 def _published() -> Config:
@@ -75,7 +66,7 @@ def _published() -> Config:
                 "triplet": 0.1,
                 "margin": 0.3,
             },
-            "stages": _stages(),
+            "stages": stages(converter_stop=None, generator_start=None),
         }
     )
     config.data.sampler = "acted"
@@ -98,7 +89,7 @@ def _converter(*, epochs: int, milestones: tuple[int, ...], repeats: int) -> Con
 
 
 def rafd256_ulc() -> Config:
-    """RaFD, landmark converter. An epoch is every picture once: 72 of each person."""
+    """RaFD, landmark converter. An epoch is 72 draws of each person, who has as many pictures; some come twice."""
     return _converter(epochs=200, milestones=(60, 120, 180), repeats=72)
 
 
@@ -110,11 +101,10 @@ def multipie_ulc() -> Config:
 def rafd256() -> Config:
     """RaFD, generator; the rate falls after epoch 39 and would be zero after 110."""
     config = _published()
-    config.model.stages = _stages(converter_stop=0, generator_start=0)
+    config.model.stages = stages(converter_stop=0, generator_start=0)
     config.lr = 2e-4
     for network in GENERATING:
-        config.optim[network] = adam(config, b1=0.5)
-        config.optim[network].update({"schedule": "linear", "hold": 39, "decay": 71})
+        config.optim[network] = linear(adam(config, b1=0.5), hold=39, decay=71)
     config.batch_size = 3
     config.epochs = 109
     config.repeats = 72
@@ -161,10 +151,10 @@ def synth64() -> Config:
     - No dropout, which costs time that so short a training needs.
     """
     config = _small()
-    config.model.stages = _stages(generator_start=800)
+    config.model.stages = stages(converter_stop=None, generator_start=800)
+    config.lr = 5e-4
     for network in GENERATING:
-        config.optim[network] = adam(config)
-        config.optim[network].update({"lr": 5e-4, "schedule": "linear", "period": 1, "hold": 1050, "decay": 200})
+        config.optim[network] = linear(adam(config), hold=1050, decay=200, period=1)
     config.batch_size = 8
     config.steps = 1250
     config.log_every = 20
@@ -180,7 +170,7 @@ def smoke() -> Config:
     config.model.converter.width = 16
     config.model.generator.update({"features": 4, "blocks": 3})
     config.model.discriminator.update({"features": 4, "layers": 1})
-    config.model.stages = _stages(converter_stop=4, generator_start=4)
+    config.model.stages = stages(converter_stop=4, generator_start=4)
     be_through_at_once(config)
     return config
 

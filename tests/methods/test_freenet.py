@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -11,14 +12,21 @@ import optax
 import pytest
 
 from configs import freenet as configs
+from configs.freenet import CONVERTING, GENERATING
 from reenax.core.config import from_mapping
 from reenax.core.errors import UserError
 from reenax.core.step import create_state, due, train_step
 from reenax.core.types import Source, VideoDrive, param_count
 from reenax.methods.freenet import FReeNet
-from reenax.methods.freenet.game import triplet_distances, triplet_loss
+from reenax.methods.freenet.game import Stages, triplet_distances, triplet_loss
 from reenax.methods.freenet.generator import DiscriminatorParams, patch_discriminator
+from reenax.methods.freenet.networks import Perceptron
+from reenax.train.config import override
+from reenax.train.engine import Engine
 from reenax.train.runs import make_method
+from reenax.train.sharding import make_mesh
+from reenax.train.validate import Validator
+from reenax.train.writers import Writers
 from tests.methods.contracts import (
     Started,
     as_floats,
@@ -172,6 +180,21 @@ def test_published_settings() -> None:
     assert (config.epochs, config.batch_size, config.model.generator.dropout) == (109, 3, 0.5)
     for optim in config.optim.values():
         assert (optim.lr, optim.b1, optim.schedule, optim.hold, optim.decay) == (2e-4, 0.5, "linear", 39, 71)
+
+
+def test_rates_of_the_small_model() -> None:
+    """One rate for all, which the generator and its judge keep until the last steps."""
+    config = configs.get_config("synth64")
+    assert {name: (optim.lr, optim.schedule) for name, optim in config.optim.items()} == {
+        **dict.fromkeys(CONVERTING, (5e-4, "cosine")),
+        **dict.fromkeys(GENERATING, (5e-4, "linear")),
+    }
+    optim = config.optim.generator
+    assert (optim.hold, optim.decay, optim.period) == (1050, 200, 1)
+    assert optim.hold + optim.decay == config.steps
+    changed = override(config, ["--config.lr=1e-3", "--config.model.stages.converter_stop=5"])
+    assert {optim.lr for optim in changed.optim.values()} == {1e-3}
+    assert make_method(changed).stages == Stages(5, 800)  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def test_each_player_moves_only_what_it_owns(small: Started) -> None:
@@ -367,8 +390,11 @@ def test_preview_and_reenactment(small: Started) -> None:
     np.testing.assert_allclose(made[0], shown["reenacted"][0], atol=2e-5)
 
 
-def test_a_converter_alone_shows_landmarks() -> None:
+def test_a_converter_alone_shows_landmarks(tmp_path: Path) -> None:
+    """It is driven by nothing, so that a training draws its sheet and no clip."""
     method = method_of({**SMALL, "stages": {}})
+    assert not method.drives
+    assert method_of().drives == {"video"}
     batch = as_floats(acted())
     variables: Any = drawn(jax.eval_shape(method.init, jax.random.key(0), {}))
     shown = jax.jit(method.preview)(variables, batch)
@@ -378,3 +404,22 @@ def test_a_converter_alone_shows_landmarks() -> None:
     source = Source(batch["source"][:1], batch["landmarks_driving"][:1])
     with pytest.raises(UserError, match="second stage"):
         method.reenactor(variables, source, mode="absolute")
+    host = {name: np.asarray(rows) for name, rows in acted().items()}
+    engine = Engine.build(method, method.players(optimisers(RULE)), make_mesh(1, 1), host, seed=0)
+    state = create_state(method, (), 0, batch, warm_start=lambda _: variables)
+    writers = Writers(tmp_path, {"wandb": {"mode": "disabled"}}, 0)
+    Validator(engine, [host], host["source"], 25.0, host["landmarks_driving"]).draw(state, 1, writers)
+    writers.close()
+    assert {path.suffix for path in (tmp_path / "samples").iterdir()} == {".png", ".txt"}
+
+
+def test_dense_layers_compute_with_all_digits() -> None:
+    """On every device; their kernels are drawn from a whole normal distribution."""
+    network, x = Perceptron((400, 400)), jnp.zeros((1, 400))
+    variables: Any = network.init(jax.random.key(0), x)
+    program = str(jax.make_jaxpr(network.apply)(variables, x))
+    assert program.count("dot_general") == 2
+    assert program.count("precision=(Precision.HIGHEST, Precision.HIGHEST)") == 2
+    kernel = variables["params"]["dense_0"]["kernel"] * 20  # of deviation 1
+    assert float(kernel.std()) == pytest.approx(1, rel=0.01)
+    assert float(jnp.abs(kernel).max()) > 3  # a normal that is cut ends at 2.3 deviations

@@ -26,17 +26,23 @@ What differs from the paper and its code:
 - Landmarks can be the usual 68 instead of the 106 of a commercial service (``points``), divided by any number of pixels
   (``unit``) and taken less a mean face (``centred``); they need not come from a crop around the face (``crop``, an
   option of reenactment).
+- Models of 106 landmarks are not driven from files, in which only the 68 are found: they are evaluated on data that has
+  them (``reenax evaluate``).
+- The person b whom a drives is always somebody else; the published pairs are drawn from all, and can be one person.
 - The generator can do without VGG-16 (weight ``triplet`` of 0) and without biases that a norm takes out again, and can
   paint changes of the source's picture (``residual``).
 
 The converter leaves the pose of a head as it is: people who turn their heads drive expressions, not poses.
 
-Training, both stages (VGG16 is what ``reenax import vgg16`` makes):
+Training, both stages, and driving with 68 landmarks (VGG16 is what ``reenax import vgg16`` makes):
 
-    reenax train --config configs/freenet.py:rafd256_ulc --data DATA --run runs/ulc
+    reenax train --config configs/freenet.py:rafd256_ulc --data DATA --run runs/ulc \
+        --config.model.points=68 --config.data.labels=landmarks
     reenax train --config configs/freenet.py:rafd256 --data DATA --run runs/rafd --warm-start runs/ulc \
-        --config.frozen.vgg16=VGG16
+        --config.frozen.vgg16=VGG16 --config.model.points=68 --config.data.labels=landmarks
     reenax animate --run runs/rafd --source me.jpg --driving talk.mp4 --out out.mp4 --option mode=absolute
+
+Without the last two keys they have the published 106 landmarks, and ``reenax evaluate`` measures them.
 
 Read it in this order: ``networks`` (what reads landmarks), ``landmark_map`` (units, and the drawing), ``generator``
 (what paints), ``game`` (losses and players), ``reenact``.
@@ -106,7 +112,6 @@ class FReeNet(Method):
     dtype: str = "float32"
     remat: bool = False
 
-    drives = frozenset({"video"})
     max_sources = 2
     options = reenact.OPTIONS
 
@@ -115,6 +120,11 @@ class FReeNet(Method):
             raise UserError(f"config.model.points={self.points}: there are {' and '.join(map(str, LABELS))}")
         if self.points != 68 and (self.losses.mouth or self.losses.eyes):
             raise UserError("config.model.losses.mouth and eyes need config.model.points=68")
+
+    @property
+    def drives(self) -> frozenset[str]:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Video, but nothing where there is a converter alone: it makes no pictures."""
+        return frozenset() if self.stages.generator_start is None else frozenset({"video"})
 
     @property
     def fields(self) -> frozenset[str]:  # pyright: ignore[reportIncompatibleVariableOverride]
