@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 from jax import lax
 from jaxtyping import Array, Float, Key
@@ -39,8 +40,9 @@ def layers_of(kind: str) -> tuple[str, ...]:
 
 def local_response(x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
     """``x / (2 + 1e-4 * sum of the squares of the five nearest channels)^0.75`` (Krizhevsky et al., 2012)."""
+    zero = np.zeros((), x.dtype)  # of NumPy: beside a traced one JAX does not see a sum, which has a gradient
     window, around = (1, 1, 1, NEIGHBOURS), ((0, 0), (0, 0), (0, 0), (NEIGHBOURS // 2, NEIGHBOURS // 2))
-    squares = lax.reduce_window(x**2, jnp.zeros((), x.dtype), lax.add, window, (1, 1, 1, 1), around)
+    squares = lax.reduce_window(x**2, zero, lax.add, window, (1, 1, 1, 1), around)
     return x * (OFFSET + ALPHA * squares) ** -BETA
 
 

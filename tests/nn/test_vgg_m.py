@@ -33,6 +33,15 @@ def test_responses_are_normalised_over_five_channels() -> None:
     np.testing.assert_allclose(local_response(jnp.asarray(x, jnp.float32))[0, 0, 0], wanted, rtol=1e-5)
 
 
+def test_responses_can_be_differentiated_in_a_compiled_program() -> None:
+    """The slope along a direction is that of finite differences."""
+    random = np.random.default_rng(0)
+    x, along = (jnp.asarray(random.normal(scale=100, size=(1, 2, 2, 8)), jnp.float32) for _ in range(2))
+    gradient = jax.jit(jax.grad(lambda x: jnp.sum(local_response(x) ** 2)))(x)
+    energies = [float(jnp.sum(local_response(x + h * along) ** 2)) for h in (0.01, -0.01)]
+    assert float(jnp.sum(gradient * along)) == pytest.approx((energies[0] - energies[1]) / 0.02, rel=1e-2)
+
+
 def test_faces_have_three_networks() -> None:
     counts = {}
     for kind in FACE_NETWORKS:
