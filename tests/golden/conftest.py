@@ -4,6 +4,8 @@ import pathlib
 
 import pytest
 
+from tests.compiling import compiled_well
+
 COMPARED = "compared"
 
 
@@ -27,6 +29,12 @@ def golden_roots(config: pytest.Config) -> list[pathlib.Path]:
     here = pathlib.Path(__file__).parent
     beside = here.parents[2] / "shared" / "golden"
     return [here / "cases", *([beside] if beside.is_dir() else [])]
+
+
+@pytest.fixture(autouse=True)
+def _networks_of_published_sizes_are_compiled_well():
+    with compiled_well():
+        yield
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """What every method that moves one frame to another must keep; each method's tests call these."""
 
-import contextlib
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -15,6 +14,7 @@ from reenax.core.step import create_state, due, train_step
 from reenax.core.types import Player, Source, TrainState, VideoDrive
 from reenax.train.engine import Engine
 from reenax.train.sharding import make_mesh, put_batch
+from tests.compiling import compiled_well
 
 SIZE = 32
 Batch = dict[str, jax.Array]
@@ -142,17 +142,6 @@ def check_bfloat16(started: Started, rounded: Any, optim: Optimisers, active: tu
     _, reference = started.step(started.state, started.batch, active)
     for player in active:
         assert float(metrics[f"{player}/loss"]) == pytest.approx(float(reference[f"{player}/loss"]), rel=0.05)
-
-
-@contextlib.contextmanager
-def compiled_well() -> Iterator[None]:
-    """Programs compiled as users' are: sums are then added up in an order that rounds less."""
-    quickly = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", False)
-    try:
-        yield
-    finally:
-        jax.config.update("jax_disable_most_optimizations", quickly)
 
 
 def check_one_device_equals_eight(method: Any, optim: Optimisers, batch: Mapping[str, jax.Array], steps: int) -> None:

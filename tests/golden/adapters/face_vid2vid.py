@@ -22,7 +22,6 @@ from reenax.nn.hopenet import Hopenet
 
 from ..golden import Golden
 from ._arrays import Arrays, after_step, layers, nchw, picture, statistics
-from ._exact import exactly
 
 NETWORKS = ("generator", "kp_detector", "he_estimator", "discriminator")
 ANGLES = ("yaw", "pitch", "roll")
@@ -158,7 +157,7 @@ def _train(g: Golden, arrays: Arrays) -> Arrays:
     """Losses and outputs in float32, gradients and the step in float64, each as the case was made."""
     single = _step(g, arrays, jnp.float32)
     least_squares = _step(g, arrays, jnp.float32, gan="ls")
-    with exactly():
+    with jax.enable_x64(True):
         double = _step(g, arrays, jnp.float64)
     adversarial = {f"loss_ls_{n}": least_squares[f"loss_{n}"] for n in ("gen_gan", "disc_gan")}
     return {**double, **single, **adversarial}

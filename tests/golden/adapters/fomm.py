@@ -28,7 +28,6 @@ from reenax.nn.vgg import FIRST_OF_STAGE, vgg_features
 
 from ..golden import Golden
 from ._arrays import Arrays, after_step, layers, nchw, nhwc, picture, statistics, subsampled
-from ._exact import exactly
 
 
 def compute(g: Golden, case: str) -> Arrays:
@@ -175,7 +174,7 @@ def _evaluate(g: Golden, arrays: Arrays) -> Arrays:
 def _train(g: Golden, arrays: Arrays) -> Arrays:
     """Losses and outputs in float32, gradients and the step in float64, each as the case was made."""
     single = _step(g, arrays, jnp.float32)
-    with exactly():
+    with jax.enable_x64(True):
         return {**_step(g, arrays, jnp.float64), **single}
 
 

@@ -29,7 +29,6 @@ from reenax.methods.monkey_net.transfer import relative_keypoints
 
 from ..golden import Golden
 from ._arrays import Arrays, after_step, layers, nchw, nhwc, picture, statistics, subsampled
-from ._exact import exactly
 
 
 def compute(g: Golden, case: str) -> Arrays:
@@ -217,7 +216,7 @@ def _layers_of(captured: Mapping[str, Any], source: Keypoints, driving: Keypoint
 def _train(g: Golden, arrays: Arrays) -> Arrays:
     """Losses and outputs in float32, gradients and the step in float64, each as the case was made."""
     single = _step(g, arrays, jnp.float32)
-    with exactly():
+    with jax.enable_x64(True):
         return {**_step(g, arrays, jnp.float64), **single}
 
 

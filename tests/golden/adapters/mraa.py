@@ -24,7 +24,6 @@ from reenax.methods.mraa.reenact import relative_regions
 
 from ..golden import Golden
 from ._arrays import Arrays, after_step, layers, nchw, nhwc, picture, statistics, subsampled
-from ._exact import exactly
 
 # reconstruction and AVD are two players, each with one optimiser
 RATES = {"reconstruction": "train_params", "avd": "train_avd_params"}
@@ -155,7 +154,7 @@ def _evaluate(g: Golden, arrays: Arrays) -> Arrays:
 def _train(g: Golden, arrays: Arrays) -> Arrays:
     """Losses and outputs in float32, gradients and the steps in float64, each as the case was made."""
     single = _step(g, arrays, jnp.float32)
-    with exactly():
+    with jax.enable_x64(True):
         return {**_step(g, arrays, jnp.float64), **single}
 
 

@@ -63,7 +63,7 @@ def compute(g: Golden, case: str) -> Arrays:
 def _affine(arrays: Arrays) -> Arrays:
     """In float64, as OpenCV composes; float32 takes another nearest pixel here and there."""
     out: Arrays = {}
-    with exactly():
+    with jax.enable_x64(True):
         image = jnp.asarray(arrays["in_image"], jnp.float64)[None] / 127.5 - 1
         for name in "ab":
             rotation, x, y, zoom, draw = np.asarray(arrays[f"in_params_{name}"], np.float64)

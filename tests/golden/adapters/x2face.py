@@ -21,7 +21,6 @@ from reenax.methods.x2face.reenact import Animator, Prepared, _posed, _spoken
 
 from ..golden import Golden
 from ._arrays import Arrays, nchw, picture
-from ._exact import exactly
 
 BIAS = 0.1
 PATCH = (125, 90)  # row and column of its first pixel
@@ -126,7 +125,7 @@ def _shifted(arrays: Mapping[str, np.ndarray], networks: Networks, variables: An
 def _train(arrays: Mapping[str, np.ndarray], method: X2Face, variables: Any) -> Arrays:
     """Loss and result in float32, the gradient and the step in float64, as the case was made."""
     single = _step(arrays, method, variables, jnp.float32)
-    with exactly():
+    with jax.enable_x64(True):
         return {**_step(arrays, method, variables, jnp.float64), **single}
 
 
