@@ -7,14 +7,23 @@ The published training, stage by stage; each starts from the one before it (``--
     reenax train --config configs/reenactgan.py:decoder256 --data CELEBV --run runs/target --warm-start runs/maps \\
         --config.frozen.vgg16=VGG16
 
-FACES are faces of many people with landmarks (published: WFLW and Helen), CELEBV clips with the identities of
-``data.people``, the target's first; name your own with ``--config.data.people="('target', 'another', ...)"``. VGG16 is
-the folder that ``reenax import vgg16`` makes. How the encoder was trained is not published: encoder256 is a guess.
-The paper's numbers are not known here.
+FACES are faces of many people with landmarks (published: WFLW and Helen), and all of them are used. CELEBV is clips
+with the identities of ``data.people``. Where they have other names, the maps learn from the target and everybody else,
+``--config.data.people="('target','another','a third')"``, the target first, and the decoder from the target alone,
+``--config.data.people="('target',)"``. VGG16 is the folder that ``reenax import vgg16`` makes. How the encoder was
+trained is not published: encoder256 is a guess. The paper's numbers are not known here.
 
-A folder of published files of one target becomes a run by
+CelebV is published as a folder of pictures per person, ``NAME/Image/*.jpg``, which no command reads: make a video
+``VIDEOS/NAME.mp4`` of each; then ``reenax prepare VIDEOS --faces none --split clips --out CELEBV`` cuts it into clips
+of 128 frames with NAME as identity.
 
-    reenax import reenactgan FOLDER --config configs/reenactgan.py:published256 --out runs/target
+A folder of published files of one target becomes a checkpoint by
+
+    reenax import reenactgan FOLDER --config configs/reenactgan.py:published256 --out runs/published \\
+        --config.data.people="('Donald_Trump',)"
+
+where the name says whom the files portray. Other maps learn from its encoder and its aligner, which finds 106
+landmarks, with ``transformer256 --warm-start runs/published --config.model.aligner.points=106``.
 
 and small models, all stages in one run, are
 
@@ -58,11 +67,19 @@ def _base() -> Config:
             "people": config.data.get_ref("people"),
             "size": config.data.get_ref("size"),
             "encoder": {"stacks": 2, "depth": 4, "features": 128, "pool": True},
-            "aligner": {"points": 68, "widths": (16, 32, 64, 128), "hidden": 128, "components": 3},
+            "aligner": {"points": 68, "widths": (16, 32, 64, 128), "hidden": 128, "components": 3, "momentum": 0.99},
             "transformer": {"features": 64, "blocks": 9, "kernel_size": 7, "norm": "batch", "residual": False},
             "decoder": {"features": 64, "levels": 8, "dropout": (5, 6, 7)},
             "discriminators": {"features": 64, "layers": 3, "map_features": 64, "map_layers": 3, "norm": "batch"},
-            "losses": {"cycle": 50.0, "shape": 10.0, "adversarial": 1.0, "l1": 100.0, "perceptual": 10.0},
+            "losses": {
+                "sigma": 1.0,
+                "align": 0.01,
+                "cycle": 50.0,
+                "shape": 10.0,
+                "adversarial": 1.0,
+                "l1": 100.0,
+                "perceptual": 10.0,
+            },
             "affine": {"rotation": 5.0, "shift": 10 / 256, "zoom": 0.03, "mirror": 0.5, "nearest": False},
             "stages": _stages(),
             "helper_batch_statistics": False,
@@ -74,7 +91,10 @@ def _base() -> Config:
 
 
 def encoder256() -> Config:
-    """Boundaries and landmarks of anybody: settings of stacked hourglasses, since the published ones are unknown."""
+    """Boundaries and landmarks of anybody: settings of stacked hourglasses, since the published ones are unknown.
+
+    An epoch is one frame of every clip; a still is a clip of one frame.
+    """
     config = _base()
     config.model.stages = _stages(encoder_stop=None)
     config.data.sampler = "labelled"
@@ -92,6 +112,7 @@ def transformer256() -> Config:
     config = _base()
     config.model.stages.transformer_start = 0
     config.model.transformer.norm = "sample"
+    config.model.discriminators.norm = "sample"
     config.lr = 5e-5
     config.optim.transformers = adam(config, b1=0.5)
     config.optim.map_discriminators = _rated(adam(config, b1=0.5), 2.5e-5)
@@ -102,7 +123,11 @@ def transformer256() -> Config:
 
 
 def decoder256() -> Config:
-    """Pictures of the target from its maps: 100 epochs, and 50 of linear decay."""
+    """Pictures of the target from its maps: 100 epochs, and 50 of linear decay.
+
+    A published epoch is every picture once. Here it is 128 pictures of every clip, which is the same where clips have
+    the 128 frames that ``reenax prepare`` cuts: 40,000 pictures make 2,500 steps. For shorter ones lower ``repeats``.
+    """
     config = _base()
     config.model.stages.decoder_start = 0
     config.model.transformer.norm = "sample"
@@ -112,12 +137,14 @@ def decoder256() -> Config:
         config.optim[player] = linear(adam(config, b1=0.5), hold=98, decay=51)
     config.batch_size = 16
     config.epochs = 150
+    config.repeats = 128
     return config
 
 
 def published256() -> Config:
-    """For published files: an aligner of 106 landmarks."""
+    """For published files, of whomever they portray: an aligner of 106 landmarks."""
     config = decoder256()
+    config.data.people = ("target",)
     config.model.aligner.points = 106
     return config
 

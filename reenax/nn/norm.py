@@ -127,17 +127,19 @@ class TrackedInstanceNorm(nn.Module):
         epsilon: added to the variance.
         use_running: in evaluation the running statistics normalise.
         dtype: type of the result; None takes the widest of input and params.
+        scale_init: None for ones.
     """
 
     momentum: float = 0.9
     epsilon: float = 1e-5
     use_running: bool = False
     dtype: DTypeLike | None = None
+    scale_init: Callable[..., Array] | None = None
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"], *, train: bool) -> Float[Array, "b h w c"]:
         shape = x.shape[-1:]
-        scale = self.param("scale", nn.initializers.ones_init(), shape)
+        scale = self.param("scale", self.scale_init or nn.initializers.ones_init(), shape)
         bias = self.param("bias", nn.initializers.zeros_init(), shape)
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, shape)
         running_var = self.variable("batch_stats", "var", jnp.ones, shape)

@@ -7,7 +7,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from reenax.nn.conv import Conv, Initializer
-from reenax.nn.norm import BatchNorm, InstanceNorm
+from reenax.nn.norm import BatchNorm, InstanceNorm, TrackedInstanceNorm
 
 SLOPE = 0.2  # of the leaky ReLUs
 
@@ -18,16 +18,17 @@ class PatchGAN(nn.Module):
     Attributes:
         features: channels of the first convolution; each one doubles them up to eight times as many.
         layers: how many convolutions halve the picture; 3 look at patches of 70x70 pixels.
-        norm: behind all convolutions but the first and the last; instance norm neither scales nor shifts.
+        norm: behind all convolutions but the first and the last. Instance norm neither scales nor shifts; "sample"
+            is a batch norm whose batches are of one picture in training.
         bias_with_norm: whether convolutions in front of a norm have a bias, which only published checkpoints need.
         dtype: compute type; None takes the widest of input and params.
         kernel_init, bias_init: of convolutions; None for PyTorch's default.
-        scale_init: of batch norms; None for ones.
+        scale_init: of norms that scale; None for ones.
     """
 
     features: int = 64
     layers: int = 3
-    norm: Literal["batch", "instance"] = "batch"
+    norm: Literal["batch", "instance", "sample"] = "batch"
     bias_with_norm: bool = False
     dtype: DTypeLike | None = None
     kernel_init: Initializer | None = None
@@ -42,10 +43,13 @@ class PatchGAN(nn.Module):
             width = self.features * min(2**i, 8)
             bias = not normed or self.bias_with_norm
             x = self._conv(width, stride, bias, i)(x)
+            layout = {"dtype": self.dtype, "name": f"norm_{i}"}
             if normed and self.norm == "batch":
-                x = BatchNorm(dtype=self.dtype, scale_init=self.scale_init, name=f"norm_{i}")(x, train=train)
+                x = BatchNorm(scale_init=self.scale_init, **layout)(x, train=train)
+            elif normed and self.norm == "sample":
+                x = TrackedInstanceNorm(use_running=True, scale_init=self.scale_init, **layout)(x, train=train)
             elif normed:
-                x = InstanceNorm(affine=False, dtype=self.dtype, name=f"norm_{i}")(x)
+                x = InstanceNorm(affine=False, **layout)(x)
             x = nn.leaky_relu(x, SLOPE)
         return self._conv(1, 1, True, self.layers + 1)(x)[..., 0]
 

@@ -1,5 +1,6 @@
 """ReenactGAN as a method: what every method must keep, and its three stages."""
 
+import dataclasses
 import functools
 from typing import Any
 
@@ -15,6 +16,8 @@ from reenax.core.errors import UserError
 from reenax.core.step import create_state, due, train_step
 from reenax.core.types import PoseDrive, Source, VideoDrive, param_count
 from reenax.methods.reenactgan import ReenactGAN
+from reenax.methods.reenactgan.boundaries import boundary_maps, picture_of, to_pixels
+from reenax.methods.reenactgan.encoder_game import landmarks_of
 from reenax.methods.reenactgan.shape import fresh_shape
 from reenax.methods.reenactgan.transformer import BoundaryTransformer, TransformerParams
 from reenax.train.engine import Engine
@@ -130,6 +133,9 @@ def test_published_settings() -> None:
     judge = maps.optim.map_discriminators
     assert (judge.lr, judge.b1, judge.b2, judge.l2) == (2.5e-5, 0.5, 0.999, 1e-4)
     assert (target.batch_size, target.epochs, target.lr) == (16, 150, 2e-4)
+    assert 40_000 // 128 * target.repeats // target.batch_size == 2496  # steps of an epoch of 40,000 frames in clips
+    assert (maps.model.transformer.norm, maps.model.discriminators.norm) == ("sample", "sample")
+    assert target.model.discriminators.norm == "batch"
     assert (target.optim.decoder.hold, target.optim.decoder.decay, target.optim.decoder.period) == (98, 51, 0)
     shapes = jax.eval_shape(ReenactGAN().init, jax.random.key(0), {"frames": jnp.zeros((1, 5, 8, 8, 3))})
     assert {n: param_count(v["params"]) for n, v in shapes.items() if n != "aligner"} == {
@@ -143,6 +149,29 @@ def test_published_settings() -> None:
     }
 
 
+@pytest.mark.parametrize("name", configs.NAMES)
+def test_every_hyper_parameter_can_be_set_from_the_command_line(name: str) -> None:
+    def keys(value: Any) -> Any:
+        nested = value.to_dict() if hasattr(value, "to_dict") else value
+        if dataclasses.is_dataclass(nested):
+            return {f.name: keys(getattr(nested, f.name)) for f in dataclasses.fields(nested)}
+        return {k: keys(v) for k, v in nested.items()} if isinstance(nested, dict) else None
+
+    assert {**keys(configs.get_config(name).model), "dtype": None, "remat": None} == keys(ReenactGAN())
+
+
+def test_a_decoder_alone_learns_one_person() -> None:
+    stages = {"encoder_stop": 0, "transformer_start": None}
+    rules = optimisers(optax.sgd(0.1))
+    for people in ((), ("her", "him")):
+        with pytest.raises(
+            UserError, match=rf"config\.data\.people=.* names {len(people)} people.*target's name alone"
+        ):
+            method_of(stages=stages, people=people).players(rules)
+    assert [p.name for p in method_of(stages=stages, people=("her",)).players(rules)] == list(PAINTING)
+    assert [p.name for p in method_of(stages={}).players(rules)] == list(CYCLING + PAINTING)
+
+
 def test_the_people_name_the_target() -> None:
     config = configs.get_config("synth64")
     config.data.people = ("a", "b")
@@ -152,7 +181,7 @@ def test_the_people_name_the_target() -> None:
 
 def test_stages_say_who_moves_when() -> None:
     def names(steps: range, **stages: int | None) -> list[tuple[str, ...]]:
-        players = method_of(stages=stages).players(optimisers(optax.sgd(0.1)))
+        players = method_of(stages=stages, people=("her",)).players(optimisers(optax.sgd(0.1)))
         return [due(players, step) for step in steps]
 
     assert names(range(2), encoder_stop=1, transformer_start=1, decoder_start=1) == [ENCODING, CYCLING + PAINTING]
@@ -221,6 +250,20 @@ def test_a_residual_transformer_starts_from_the_maps_as_they_are() -> None:
     assert float(jnp.abs(learned - made).max()) > 1e-3
 
 
+def test_scales_of_all_norms_begin_near_one() -> None:
+    """N(1, 0.02), whoever they normalise."""
+    method = method_of(transformer={**SMALL["transformer"], "norm": "sample"}, discriminators={"norm": "sample"})
+    maps = jnp.zeros((1, 32, 32, 15))
+    for network in (method.game.transforming.transformer, method.game.transforming.discriminator):
+        params = network.init(jax.random.key(0), maps, train=False)["params"]
+        scales = [
+            np.asarray(v) for path, v in jax.tree.leaves_with_path(params) if "scale" in jax.tree_util.keystr(path)
+        ]
+        found = np.concatenate(scales)
+        assert 0.001 < found.std() < 0.06
+        assert abs(found.mean() - 1) < 0.03
+
+
 def test_overfits_one_batch(small: Started) -> None:
     """The maps, the landmarks in them, the maps that come back and the picture."""
     state, learned = with_rates(small.state, dict.fromkeys(PLAYERS, 1e-2)), []
@@ -234,7 +277,7 @@ def test_overfits_one_batch(small: Started) -> None:
 
 def test_one_device_equals_eight() -> None:
     """The game of pictures, with its warps and dropped units."""
-    method = method_of(stages={"encoder_stop": 0, "transformer_start": None}, affine={})
+    method = method_of(stages={"encoder_stop": 0, "transformer_start": None}, affine={}, people=("her",))
     players = method.players(optimisers(optax.sgd(1e-3)))
     rows = {k: np.asarray(v) for k, v in people(8, 1).items()}
     variables, results = fresh(method, people(8, 1)), []
@@ -276,6 +319,29 @@ def test_preview_and_reenactment(small: Started) -> None:
     np.testing.assert_allclose(target, shown["prediction"], atol=2e-5)
 
 
+def test_a_stage_alone_is_measured_by_its_own_networks(small: Started) -> None:
+    """Of the encoder's and of the transformers' stage: the other networks change nothing."""
+    variables, floats = small.state.variables, as_floats(small.batch)
+
+    def shown(moved: str, scale: float = 1.0, **stages: int | None) -> dict[str, np.ndarray]:
+        changed = {**variables, moved: jax.tree.map(lambda x: scale * x, variables[moved])}
+        made = method_of(stages=stages).preview(changed, floats)
+        return {name: np.asarray(picture) for name, picture in made.items()}
+
+    encoding: Any = {"encoder_stop": None, "transformer_start": None, "decoder_start": None}
+    cycling: Any = {"encoder_stop": 0, "decoder_start": None}
+    for stages, own, other in ((encoding, "encoder", "transformer"), (cycling, "transformer", "decoder")):
+        first = shown(own, **stages)
+        assert all(p.shape == floats["frames"][:, 0].shape and abs(p).max() <= 1 for p in first.values())
+        for scale, network, same in ((3.0, own, False), (3.0, other, True)):
+            then = shown(network, scale, **stages)
+            assert np.array_equal(then["prediction"], first["prediction"]) == same, network
+            np.testing.assert_array_equal(then["target"], first["target"])
+    points = to_pixels(floats["landmarks"][:, 0], SIZE, SIZE // 4)
+    expected = picture_of(boundary_maps(points, SIZE // 4), SIZE)
+    np.testing.assert_allclose(shown("encoder", **encoding)["target"], expected, atol=0.2)
+
+
 def test_each_picture_may_be_normalised_by_itself(small: Started) -> None:
     """With the option no other frame of the batch changes a picture; dropping units changes it."""
     variables, frames = small.state.variables, as_floats(small.batch)["frames"][0]
@@ -298,5 +364,7 @@ def test_refusals(small: Started) -> None:
     one = {"source": small.batch["frames"][:, 0], "landmarks": small.batch["landmarks"][:, 0]}
     with pytest.raises(UserError, match="at least one other person"):
         jax.eval_shape(lambda s, b: step_of(small.method, small.players)(s, b, CYCLING), small.state, one)
+    with pytest.raises(UserError, match=r"learns from landmarks: set config\.data\.labels"):
+        landmarks_of({"source": one["source"]})
     with pytest.raises(UserError, match=r"config\.model\.stages\.encoder_stops is no key"):
         method_of(stages={"encoder_stops": 1})

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 
 from reenax.geometry.sampling import resize_bilinear
 from reenax.interop.torch import Entry, entries_of
@@ -92,3 +93,18 @@ def test_patches_are_judged_one_by_one(norm, bias, channels, count):
     variables = small.init(jax.random.key(0), x, train=False)
     scores: Any = small.apply(variables, x, train=False)
     assert scores.shape == (1, 6, 6)
+
+
+def test_a_batch_can_be_judged_as_if_every_picture_were_alone():
+    """The published trainings had one picture on each device; what is learned has the same names and shapes."""
+    x = jax.random.normal(jax.random.key(0), (2, 16, 16, 3)) * jnp.array([1.0, 5.0])[:, None, None, None]
+    trees = {}
+    for norm in ("batch", "sample"):
+        net: Any = PatchGAN(4, 2, norm, scale_init=nn.initializers.constant(0.5))
+        variables = net.init(jax.random.key(1), x, train=False)
+        trees[norm] = jax.tree.map(jnp.shape, variables)
+        assert float(variables["params"]["norm_1"]["scale"][0]) == 0.5
+        together, _ = net.apply(variables, x, train=True, mutable=["batch_stats"])
+        alone = [net.apply(variables, x[i : i + 1], train=True, mutable=["batch_stats"])[0] for i in range(2)]
+        assert np.allclose(together, jnp.concatenate(alone), atol=1e-5) == (norm == "sample")
+    assert trees["batch"] == trees["sample"]

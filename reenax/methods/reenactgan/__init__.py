@@ -24,16 +24,24 @@ What differs from the paper and its code:
   leaves them in training mode (``helper_batch_statistics``). In animation nothing is in training mode: the options
   ``batch_statistics`` and ``dropout`` bring back what the published test script does.
 - Pictures are warped bilinearly; the published augmentation takes the nearest pixel (``affine.nearest``).
-- The published transformer saw one sample on each of four GPUs: ``transformer.norm=sample`` normalises likewise.
+- The published transformers and their discriminators saw one sample on each of four GPUs: ``transformer.norm=sample``
+  and ``discriminators.norm=sample`` normalise likewise.
+- A transformer may begin as a copy of the maps that it is given (``transformer.residual``), for short trainings.
 - All stages can be one run (``stages``).
+- CelebV is published as folders of pictures. No command reads these: they first have to be made into videos, from which
+  ``reenax prepare`` makes clips.
 
-Training, stage by stage (DATA has landmarks for the first; the people of the others are clips with an identity):
+Training, stage by stage: FACES has landmarks; PEOPLE is clips with an identity, of the target and of others.
 
     reenax train --config configs/reenactgan.py:encoder256 --data FACES --run runs/bounds
-    reenax train --config configs/reenactgan.py:transformer256 --data PEOPLE --run runs/maps --warm-start runs/bounds
+    reenax train --config configs/reenactgan.py:transformer256 --data PEOPLE --run runs/maps --warm-start runs/bounds \\
+        --config.data.people="('target','another','a third')"
     reenax train --config configs/reenactgan.py:decoder256 --data PEOPLE --run runs/target --warm-start runs/maps \\
-        --config.frozen.vgg16=VGG16
+        --config.data.people="('target',)" --config.frozen.vgg16=VGG16
     reenax animate --run runs/target --driving talk.mp4 --out out.mp4
+
+The later stages cannot tell whether their encoder has ever learned: without ``--warm-start`` they learn from the maps
+of a random one, and are worth nothing.
 
 Read it in this order: ``boundaries``, ``encoder``, ``shape``, ``transformer``, ``decoder`` (the networks),
 ``augmentation``, ``encoder_game``, ``transformer_game``, ``decoder_game`` (the losses), ``game`` (the players),
@@ -45,10 +53,12 @@ import functools
 from collections.abc import Mapping
 from typing import Any, Literal
 
+import jax
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Key
 
+from reenax.core.errors import UserError
 from reenax.core.rng import stream
 from reenax.core.types import Batch, Drive, FrozenNetwork, Method, Player, Reenactor, Source, Variables
 from reenax.methods.reenactgan import reenact
@@ -57,7 +67,7 @@ from reenax.methods.reenactgan.boundaries import COUNT, picture_of
 from reenax.methods.reenactgan.decoder import Decoder, DecoderParams
 from reenax.methods.reenactgan.decoder_game import DecoderGame
 from reenax.methods.reenactgan.encoder import BoundaryEncoder, EncoderParams
-from reenax.methods.reenactgan.encoder_game import EncoderGame, frames_of
+from reenax.methods.reenactgan.encoder_game import EncoderGame, draw, frames_of, landmarks_of
 from reenax.methods.reenactgan.game import Game, Stages
 from reenax.methods.reenactgan.reenact import Chain
 from reenax.methods.reenactgan.shape import Aligner, AlignerParams, initial_aligner
@@ -99,14 +109,14 @@ class DiscriminatorParams:
     Attributes:
         features, layers: of the decoder's discriminator.
         map_features, map_layers: of the transformers' discriminators.
-        norm: of all of them, "batch" or "instance".
+        norm: of all of them, "batch", "instance" or "sample", the last as of a transformer.
     """
 
     features: int = 64
     layers: int = 3
     map_features: int = 64
     map_layers: int = 3
-    norm: Literal["batch", "instance"] = "batch"
+    norm: Literal["batch", "instance", "sample"] = "batch"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -212,12 +222,29 @@ class ReenactGAN(Method):
         """See `reenax.methods.reenactgan.game`.
 
         Raises:
-            UserError: ``optim`` lacks a player, or nobody would ever move.
+            UserError: ``optim`` lacks a player, nobody would ever move, or a decoder would learn several people.
         """
+        game = self.game
+        if game.decodes and not (game.encodes or game.transforms) and len(self.people) != 1:
+            raise UserError(
+                f"config.data.people={self.people} names {len(self.people)} people, and a decoder learns to draw one: "
+                "give --config.data.people=\"('NAME',)\" with the target's name alone"
+            )
         return self.game.players(optim, accumulate)
 
     def preview(self, variables: Variables, batch: Batch) -> Mapping[str, Float[Array, "b h w 3"]]:
-        """The target painted from its own boundaries, and driven by the first other person where there is one."""
+        """What the last of the stages makes that this training has: "prediction" beside "target".
+
+        The decoder: the target painted from its own boundaries, and driven by the first other person where there is
+        one. The transformers: the target's boundaries, turned into the first other person's and back. The encoder:
+        boundaries that it draws beside those of the landmarks.
+        """
+        if not self.game.decodes:
+            return (
+                self._preview_turned(variables, batch)
+                if self.game.transforms
+                else self._preview_drawn(variables, batch)
+            )
         frames, chain = frames_of(batch), self._chain()
         maps, _, face = chain._replace(transform=False).steps(variables, frames[:, 0])
         shown = {"boundaries": picture_of(maps, self.size), "prediction": face, "target": frames[:, 0]}
@@ -227,6 +254,35 @@ class ReenactGAN(Method):
             shown |= {"other": frames[:, 1]} | {n: picture_of(m, self.size) for n, m in pictures.items()}
             shown["driven"] = driven
         return shown
+
+    def _preview_drawn(self, variables: Variables, batch: Batch) -> Mapping[str, Float[Array, "b h w 3"]]:
+        frames, coding = frames_of(batch)[:, 0], self.game.encoding
+        drawn: Any = coding.encoder.apply(variables["encoder"], frames, train=False)
+        wanted = coding.rendered(landmarks_of(batch)[:, 0], self.size)
+        return {
+            "picture": frames,
+            "prediction": picture_of(drawn[-1], self.size, stretched=False),
+            "target": picture_of(wanted, self.size, stretched=False),
+        }
+
+    def _preview_turned(self, variables: Variables, batch: Batch) -> Mapping[str, Float[Array, "b h w 3"]]:
+        frames, game = frames_of(batch)[:, :2], self.game.transforming
+        maps, _ = draw(game.encoder, variables, frames, train=False)
+        own, theirs = maps[:, 0], maps[:, 1]
+        inverse = jax.tree.map(lambda x: x[0], variables["inverse_transformers"])
+
+        def turn(network: Any, seen: Array) -> Any:
+            return game.transformer.apply(network, seen, train=False)
+
+        back, turned = (turn(variables["transformer"], m) for m in (turn(inverse, own), theirs))
+        return {
+            "picture": frames[:, 0],
+            "prediction": picture_of(back, self.size, stretched=False),
+            "target": picture_of(own, self.size, stretched=False),
+            "other": frames[:, 1],
+            "their_boundaries": picture_of(theirs, self.size),
+            "turned_boundaries": picture_of(turned, self.size),
+        }
 
     def reenactor(
         self, variables: Variables, source: Source, *, anchor: Drive | None = None, **options: Any

@@ -119,12 +119,17 @@ def boundary_maps(points: Float[Array, "b 68 2"], size: int, sigma: float = 1.0)
     return jnp.moveaxis(maps, 1, -1)
 
 
-def picture_of(maps: Float[Array, "b m m 15"], size: int) -> Float[Array, "b {size} {size} 3"]:
+def picture_of(
+    maps: Float[Array, "b m m 15"], size: int, *, stretched: bool = True
+) -> Float[Array, "b {size} {size} 3"]:
     """All boundaries of a face in one grey picture in [-1, 1]: every map stretched to its full range, then the largest.
 
-    A map without contrast (a boundary that is not there) is black.
+    A map without contrast (a boundary that is not there) is black. Without stretching maps are only clipped to [0, 1],
+    so that pictures of two of them are as far apart as they are.
     """
     large = resize_bilinear(maps, (size, size))
-    low, high = large.min(axis=(1, 2), keepdims=True), large.max(axis=(1, 2), keepdims=True)
-    shown = ((large - low) / jnp.maximum(high - low, 1e-3)).max(axis=-1, keepdims=True)
+    if stretched:
+        low, high = large.min(axis=(1, 2), keepdims=True), large.max(axis=(1, 2), keepdims=True)
+        large = (large - low) / jnp.maximum(high - low, 1e-3)
+    shown = jnp.clip(large, 0, 1).max(axis=-1, keepdims=True)
     return jnp.broadcast_to(2 * shown - 1, (*shown.shape[:3], 3))

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int, Key, PyTree
 
+from reenax.core.errors import UserError
 from reenax.core.rng import stream
 from reenax.core.types import Batch, LossOut, Variables
 from reenax.methods.reenactgan.augmentation import AffineParams, random_affine, warp_landmarks, warp_pictures
@@ -22,7 +23,16 @@ def frames_of(batch: Batch) -> Float[Array, "b n h w 3"]:
 
 
 def landmarks_of(batch: Batch) -> Float[Array, "b n 68 2"]:
-    """The landmarks of the same pictures."""
+    """The landmarks of the same pictures.
+
+    Raises:
+        UserError: the batch has none of this name.
+    """
+    if "landmarks" not in batch:
+        raise UserError(
+            "the encoder's stage learns from landmarks: set config.data.labels=('landmarks',) and take "
+            "config.data.sampler=labelled or people"
+        )
     landmarks = batch["landmarks"]
     return landmarks if landmarks.ndim == 4 else landmarks[:, None]
 
@@ -69,6 +79,14 @@ class EncoderGame:
     sigma: float
     align: float
 
+    def placed(self, landmarks: Float[Array, "b 68 2"], size: int) -> Float[Array, "b 68 2"]:
+        """Landmarks of pictures of a size in pixels of their maps."""
+        return to_pixels(landmarks, size, self.encoder.params.map_size(size))
+
+    def rendered(self, landmarks: Float[Array, "b 68 2"], size: int) -> Float[Array, "b m m 15"]:
+        """The maps that the encoder should draw of pictures of a size."""
+        return boundary_maps(self.placed(landmarks, size), self.encoder.params.map_size(size), self.sigma)
+
     def loss(
         self, variables: Variables, batch: Batch, rng: Key[Array, ""], *, step: Int[Array, ""], shared: PyTree
     ) -> LossOut:
@@ -80,9 +98,8 @@ class EncoderGame:
         size = frames.shape[1]
         affine = random_affine(stream(rng, "affine"), frames.shape[0], size, self.affine)
         frames = warp_pictures(frames, affine, nearest=self.affine.nearest)
-        maps_size = self.encoder.params.map_size(size)
-        points = to_pixels(warp_landmarks(landmarks, affine, size), size, maps_size)
-        wanted = boundary_maps(points, maps_size, self.sigma)
+        landmarks = warp_landmarks(landmarks, affine, size)
+        points, wanted = self.placed(landmarks, size), self.rendered(landmarks, size)
         drawn, moved = self.encoder.apply(variables["encoder"], frames, train=True, mutable=["batch_stats"])
         assert isinstance(drawn, list)
         terms = {f"maps_{i}": jnp.mean((maps - wanted) ** 2) for i, maps in enumerate(drawn)}

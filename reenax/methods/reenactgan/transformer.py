@@ -27,7 +27,7 @@ def normal_kernels() -> Initializer:
 
 
 def normal_scales() -> Initializer:
-    """pix2pix's initial scales of batch norms: normal around 1 with deviation 0.02."""
+    """pix2pix's initial scales of norms: normal around 1 with deviation 0.02."""
 
     def init(*arguments: object) -> Array:
         return 1 + nn.initializers.normal(0.02)(*arguments)  # pyright: ignore[reportArgumentType]
@@ -68,7 +68,8 @@ class _Layers(nn.Module):
 
     def norm(self, x: Array, name: str, train: bool) -> Array:
         if self.params.norm == "sample":
-            return TrackedInstanceNorm(use_running=True, dtype=self.dtype, name=name)(x, train=train)
+            norm = TrackedInstanceNorm(use_running=True, dtype=self.dtype, scale_init=normal_scales(), name=name)
+            return norm(x, train=train)
         return BatchNorm(dtype=self.dtype, scale_init=normal_scales(), name=name)(x, train=train)
 
     def layout(self, *, use_bias: bool = False) -> dict:
