@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -187,6 +188,58 @@ def test_methods_lists_configs(capsys):
     assert "yaw=NUMBER" in capsys.readouterr().out
 
 
+def test_methods_tell_where_each_was_published(capsys):
+    assert cli.main(["methods", "freenet"]) == 0
+    out = capsys.readouterr().out
+    assert re.search(r"published +CVPR 2020, arXiv:1905\.11805\n", out), out
+    cases = (Path(__file__).parent / "golden" / "cases" / "freenet").glob("manifest_*.json")
+    count = sum(len(json.loads(path.read_text())["cases"]) for path in cases)
+    assert f"golden cases in this checkout: {count} (" in out
+    assert cli.main(["methods", "estimators"]) == 0
+    out = capsys.readouterr().out
+    assert "published " not in out
+    assert "golden" not in out
+
+
+@pytest.mark.parametrize(
+    ("words", "error"),
+    [
+        (["trian"], "reenax: error: argument COMMAND: invalid choice: 'trian'"),
+        (["animate", "--out"], "reenax animate: error: argument --out: expected one argument"),
+        (["animate"], "reenax animate: error: the following arguments are required: --out"),
+        (["prepare", "synthetic", "--size", "x"], "reenax prepare synthetic: error: argument --size: invalid int"),
+        (
+            ["import", "fomm", "a", "--out", "b", "--steps", "3"],
+            "reenax import: error: unrecognized arguments: --steps",
+        ),
+    ],
+)
+def test_words_that_no_command_knows_are_one_line(words, error, capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main(words)
+    assert stop.value.code == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1
+    assert lines[0].startswith(error)
+    assert lines[0].endswith(f"; see `{error.split(':')[0]} --help`")
+
+
+def test_sources_add_up():
+    parse = cli.build_parser().parse_args
+    common = ["animate", "--run", "r", "--out", "o.mp4", "--driving", "d.mp4"]
+    several = parse([*common, "--source", "a.jpg", "--source", "b.jpg", "c.jpg"])
+    assert several.source == [Path("a.jpg"), Path("b.jpg"), Path("c.jpg")]
+    assert parse(common).source == []
+
+
+def test_imports_take_changes_of_the_config(monkeypatch):
+    given = {}
+    monkeypatch.setattr("reenax.train.imports.import_file", lambda *names, **about: given.update(about))
+    words = ["import", "reenactgan", "a", "--out", "b", "--config", "c.py:d", "--config.data.people=('x',)"]
+    assert cli.main(words) == 0
+    assert given == {"config_spec": "c.py:d", "landmarks": None, "overrides": ["--config.data.people=('x',)"]}
+
+
 def test_no_command_prints_help(capsys):
     assert cli.main([]) == 0
     assert "quickstart" in capsys.readouterr().out
@@ -243,6 +296,9 @@ def test_errors_of_animate_and_evaluate(run, data, videos, tmp_path, capsys):
     refused = said(capsys, *common, picture, "--action-units", "AU12=0..1", *out)
     assert "fomm is not driven by action_units but by video; methods driven by action_units: ganimation" in refused
     assert "there can be one driver" in said(capsys, *common, picture, *driving, "--pose", "yaw=1..2")
+    for sources in ((), ("--source", picture)):
+        refused = said(capsys, "animate", "--run", run, "--frames", "3", *out, *sources)
+        assert "fomm does not go on by itself, it needs a driver: give --driving" in refused
     assert "there is no driver: give one of --driving, --action-units" in said(capsys, *common, picture, *out)
     assert "--frames is the length of a range" in said(capsys, *common, picture, *driving, "--frames", "3")
     assert "fomm needs --source" in said(capsys, "animate", "--run", run, *driving)

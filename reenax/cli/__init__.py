@@ -3,14 +3,25 @@
 import argparse
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 from reenax import __version__
 from reenax.cli.data import add_prepare, add_prepare_synthetic
 from reenax.cli.training import add_import, add_train
 from reenax.cli.using import add_animate, add_evaluate, add_methods, add_quickstart
-from reenax.commands import run_command, start_logging
+from reenax.commands import EXIT_USER_ERROR, run_command, start_logging
 
 SYNTHETIC = ["prepare", "synthetic"]  # two words that are one command; a folder of that name is ./synthetic
+
+CONFIGURED = ("train", "import")  # commands that take --config.KEY=VALUE
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, and where the usage is: some commands have twenty lines of it."""
+
+    def error(self, message: str) -> NoReturn:
+        text = " ".join(message.split())
+        self.exit(EXIT_USER_ERROR, f"{self.prog}: error: {text}; see `{self.prog} --help`\n")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -23,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.command is None:
         parser.print_help()
         return 0
-    overrides, unknown = _split_overrides(rest) if options.command == "train" else ([], rest)
+    overrides, unknown = _split_overrides(rest) if options.command in CONFIGURED else ([], rest)
     if unknown:
         options.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     start_logging()
@@ -45,7 +56,7 @@ def _split_overrides(rest: Sequence[str]) -> tuple[list[str], list[str]]:
 
 def build_parser() -> argparse.ArgumentParser:
     """All commands and their options."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="reenax",
         description="Face reenactment: make a portrait move like a driving video. "
         "Prepare a folder of videos, train a method on it, animate a picture with it.",

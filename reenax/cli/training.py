@@ -79,7 +79,8 @@ def add_import(commands: Any) -> None:
         "reenax import fomm vox-cpk.pth.tar --config configs/fomm.py:vox256 --out runs/vox\n"
         "  reenax import vgg19 vgg19-dcbb9e9d.pth --out runs/vgg19\n"
         "  reenax import bfm2009 01_MorphableModel.mat --landmarks landmarks.txt --out bfm.npz\n"
-        "  reenax import flame generic_model.pkl --landmarks landmark_embedding.npy --out flame.npz",
+        "  reenax import flame generic_model.pkl --landmarks landmark_embedding.npy --out flame.npz\n\n"
+        "--config.KEY=VALUE changes one value of a method's config, as for `reenax train`.",
     )
     parser.add_argument(
         "kind",
@@ -103,7 +104,8 @@ def add_import(commands: Any) -> None:
     parser.add_argument("--out", type=Path, required=True, help="new folder; for a face model a new .npz file")
 
 
-def _import(options: argparse.Namespace, _: list[str]) -> None:
+def _import(options: argparse.Namespace, overrides: list[str]) -> None:
     from reenax.train.imports import import_file
 
-    print(import_file(options.kind, options.file, options.out, config_spec=options.config, landmarks=options.landmarks))
+    about = {"config_spec": options.config, "landmarks": options.landmarks, "overrides": overrides}
+    print(import_file(options.kind, options.file, options.out, **about))

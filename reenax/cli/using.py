@@ -54,6 +54,7 @@ def add_animate(commands: Any) -> None:
         "--source",
         type=Path,
         nargs="+",
+        action="extend",
         default=[],
         metavar="FILE",
         help="picture or video of the identity; several for methods that use several (a method that was trained to "
@@ -130,7 +131,7 @@ def _animate(options: argparse.Namespace, _: list[str]) -> None:
     keep_programs()
     from reenax.core.errors import UserError
     from reenax.inference.animate import animate
-    from reenax.inference.imagine import imagine
+    from reenax.inference.imagine import check_imagines, imagine
     from reenax.inference.options import split_options
     from reenax.train.runs import load_trained
 
@@ -155,6 +156,7 @@ def _animate(options: argparse.Namespace, _: list[str]) -> None:
         drive = _driver(given[0], options, trained)
         report = animate(trained, options.source, drive, options.out, **about_drivers, **common)
     else:
+        check_imagines(trained)
         for name in (n for n, wanted in about_drivers.items() if wanted):
             raise UserError(f"--{name.replace('_', '-')} needs a driver; leave it out with --frames")
         if len(options.source) != 1:

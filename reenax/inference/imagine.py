@@ -12,13 +12,27 @@ from data_pipelines.faces import FaceDetector
 from data_pipelines.video_writer import whole, write_video
 from reenax.core.errors import UserError
 from reenax.core.pictures import as_bytes, as_float
-from reenax.core.types import Source
+from reenax.core.types import DRIVES, Source
 from reenax.inference import provenance
 from reenax.inference.animate import AnimateReport
 from reenax.inference.portrait import open_portrait
 from reenax.train.runs import Trained
 
 FPS = 25.0
+
+
+def check_imagines(trained: Trained) -> None:
+    """Refuses a method that cannot go on by itself.
+
+    Raises:
+        UserError: naming the options of the drivers that it takes.
+    """
+    if hasattr(trained.method, "imagine"):
+        return
+    kinds = [kind for kind in DRIVES if kind in trained.method.drives]
+    flags = ["--driving" if kind == "video" else f"--{kind.replace('_', '-')}" for kind in kinds]
+    cure = f"give {' or '.join(flags)}" if flags else "it reenacts nothing"
+    raise UserError(f"{trained.name} does not go on by itself, it needs a driver: {cure}")
 
 
 def imagine(
@@ -47,9 +61,8 @@ def imagine(
     Raises:
         UserError: a method that needs a driver, and anything else that the user can mend.
     """
+    check_imagines(trained)
     method: Any = trained.method
-    if not hasattr(method, "imagine"):
-        raise UserError(f"{trained.name} needs a driver: give --driving instead of --frames")
     if unknown := set(options) - {"mode"}:
         raise UserError(f"{min(unknown)} is about a driver; without one there is only mode")
     if out.suffix.lower() != ".mp4":

@@ -3,12 +3,15 @@
 One network per file, some under two names: the boundary encoder (``v8_net_boundary_detection.pth``), the transformer to
 the target (``NAME_net_transformer.pth``, ``G_BA_STEP.pth``), its decoder (``NAME_net_decoder.pth``,
 ``EPOCH_net_G.pth``), the aligner (``Align_40000.pth``) and four text files of the shape's components (``weight_212``,
-``bias_212``, ``inverse_weight_212``, ``inverse_bias_212``). What is not there begins fresh.
+``bias_212``, ``inverse_weight_212``, ``inverse_bias_212``). The first three must be there; the others, which only
+trainings read, begin fresh where they are not.
 """
 
 import io
+import logging
 import re
 from collections.abc import Mapping
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +34,15 @@ from reenax.interop.torch import (
 )
 from reenax.methods.reenactgan import ReenactGAN
 
+log = logging.getLogger("reenax")
+
 FILES = {
-    "encoder": r".*boundary_detection.*\.pth",
-    "transformer": r".*_net_transformer\.pth|G_BA_.*\.pth",
-    "decoder": r".*_net_decoder\.pth|.*_net_G\.pth",
-    "aligner": r"Align_.*\.pth",
+    "encoder": ("*boundary_detection*.pth",),
+    "transformer": ("*_net_transformer.pth", "G_BA_*.pth"),
+    "decoder": ("*_net_decoder.pth", "*_net_G.pth"),
+    "aligner": ("Align_*.pth",),
 }
+NEEDED = ("encoder", "transformer", "decoder")  # for a picture of the target
 COMPONENTS = ("weight_212", "bias_212", "inverse_weight_212", "inverse_bias_212")
 LANDMARKS = 106  # of the aligner and of the components
 
@@ -68,32 +74,36 @@ _MODULES: dict[str, tuple[tuple[str, str], ...]] = {
 def read(folder: Path) -> dict[str, Any]:
     """What is in a folder of published files: network -> tensors by name, and "shape" -> the four arrays.
 
+    Files that are not known are logged.
+
     Raises:
-        UserError: the path is no folder, none of its files is known, two are of one network, or one is damaged.
+        UserError: the path is no folder, it lacks a network without which there are no pictures, two of its files are
+            of one network, or one is damaged.
     """
     if not folder.is_dir():
         raise UserError(f"{folder} is not a folder; put the published files of one target into one and give that")
     names = sorted(path.name for path in folder.iterdir() if path.is_file())
-    content: dict[str, Any] = {}
-    for network, pattern in FILES.items():
-        found = [name for name in names if re.fullmatch(pattern, name)]
+    known = {n: [f for f in names if any(fnmatchcase(f, p) for p in patterns)] for n, patterns in FILES.items()}
+    for network, found in known.items():
         if len(found) > 1:
             raise UserError(f"{folder} holds {listed(found)}, all of the {network}; leave the one that you want")
-        if found:
-            content[network] = read_checkpoint(folder / found[0])
+    if missing := [f"the {n} ({' or '.join(FILES[n])})" for n in NEEDED if not known[n]]:
+        raise UserError(f"{folder} lacks {', '.join(missing)}; it holds {listed(names) or 'nothing'}")
     stems = {Path(name).stem: name for name in names}
     there = [name for name in COMPONENTS if name in stems]
     if there and len(there) < len(COMPONENTS):
         raise UserError(f"{folder} lacks {listed(n for n in COMPONENTS if n not in there)}")
+    used = {*(found[0] for found in known.values() if found), *(stems[name] for name in there)}
+    if ignored := [name for name in names if name not in used]:
+        log.warning("ignored, since no network's files are called so: %s", listed(ignored))
+    content: dict[str, Any] = {n: read_checkpoint(folder / found[0]) for n, found in known.items() if found}
     if there:
         content["shape"] = {name: _numbers(folder / stems[name]) for name in COMPONENTS}
-    if not content:
-        raise UserError(f"{folder} holds no published file of ReenactGAN; it holds {listed(names) or 'nothing'}")
     return content
 
 
 def convert(checkpoint: Mapping[str, Any], method: ReenactGAN) -> Variables:
-    """The variables of all networks from what :func:`read` gives; networks without a file are fresh.
+    """The variables of all networks from what :func:`read` gives; networks without a file are fresh, and logged.
 
     Raises:
         UserError: tensors that are missing, unknown or misshapen; components without 106 landmarks.
@@ -109,6 +119,11 @@ def convert(checkpoint: Mapping[str, Any], method: ReenactGAN) -> Variables:
         made[network] = {**learned, **kept}
     if "shape" in checkpoint:
         made["aligner"] = {**made["aligner"], "shape": convert_shape(checkpoint["shape"], method)}
+    without = [name for name in made if name not in checkpoint]
+    if "shape" not in checkpoint:
+        without.append("components of the shape")
+    if without:
+        log.info("without files, so fresh: %s", ", ".join(without))
     return made
 
 

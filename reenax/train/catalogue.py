@@ -1,8 +1,10 @@
-"""What each method is: its paper, its drivers, what it needs and trains, its configs, and what it was checked by."""
+"""What each method is: its paper, its drivers, what it needs and trains, its configs, and what checks there are."""
 
 import functools
 import importlib
 import importlib.util
+import json
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -37,20 +39,32 @@ def method_table(names: Sequence[str] | None = None) -> str:
 
 
 def _block(name: str) -> str:
-    paper = (importlib.import_module(f"reenax.methods.{name}").__doc__ or "").strip().split("\n\n")[0]
+    title, published = _paper(name)
     made = _methods(name)
     methods = [method for _, method in made.values()]
     rows = {
+        "published": published,
         "driven by": _union(methods, lambda m: sorted(m.drives, key=list(DRIVES).index))
         or "nothing: it reenacts nothing",
         "needs": _union(methods, lambda m: sorted(m.fields)),
         "trains": _union(list(made.values()), lambda pair: _trained(*pair)),
         "reads": _union(methods, lambda m: sorted(network.kind for network in m.frozen.values())),
         "configs": ", ".join(f"configs/{name}.py:{key}" for key in made),
-        "checked": ", ".join(_checks(name)),
+        "checks": ", ".join(_checks(name)),
     }
-    lines = [f"{name}: {' '.join(paper.split())}"]
+    lines = [f"{name}: {title}"]
     return "\n".join([*lines, *(f"  {title:<10} {text}" for title, text in rows.items() if text)])
+
+
+def _paper(name: str) -> tuple[str, str]:
+    """Title, and where and when it was published: what a method's module begins with; no such place, no such text.
+
+    The second paragraph is the authors, and as its last sentence the place.
+    """
+    doc = importlib.import_module(f"reenax.methods.{name}").__doc__ or ""
+    title, second, *_ = [" ".join(paragraph.split()) for paragraph in doc.split("\n\n")] + [""]
+    place = second.removesuffix(".").rsplit(". ", 1)[-1]
+    return title, place if re.search(r"\b(19|20)\d\d\b", place) else ""
 
 
 def _union(made: Sequence[Any], of: Callable[[Any], Iterable[str]]) -> str:
@@ -69,12 +83,13 @@ def _trained(config: Config, method: Method) -> list[str]:
 
 
 def _checks(name: str) -> Iterable[str]:
-    """What there is in this checkout to trust the method by."""
-    if (ROOT / "tests" / "golden" / "adapters" / f"{name}.py").is_file():
-        yield "numbers of the published code (tests/golden)"
+    """What there is in this checkout to check the method by; nothing is said of how the checks end."""
+    folder = ROOT / "tests" / "golden" / "cases" / name
+    if cases := sum(len(json.loads(path.read_text())["cases"]) for path in folder.glob("manifest_*.json")):
+        yield f"golden cases in this checkout: {cases} (numbers of the published code, pytest tests/golden)"
     if (ROOT / "tests" / "methods" / f"test_{name}.py").is_file():
-        yield f"contracts (tests/methods/test_{name}.py)"
+        yield f"contracts (pytest tests/methods/test_{name}.py)"
     if importlib.util.find_spec(f"reenax.interop.{name}") is not None:
-        yield f"published checkpoints (reenax import {name})"
+        yield f"a reader of published checkpoints (reenax import {name})"
     if (record := ROOT / "experiments" / "runs" / f"{name}.md").is_file():
-        yield f"a training on record ({record.relative_to(ROOT)})"
+        yield f"a record of trainings ({record.relative_to(ROOT)})"

@@ -5,6 +5,7 @@ Checkpoints of networks become folders, like those of a run; licensed face model
 
 import importlib
 import importlib.util
+from collections.abc import Sequence
 from pathlib import Path
 
 from ml_collections import ConfigDict
@@ -19,7 +20,13 @@ FROZEN_KINDS = ("vgg16", "vgg19", "vggface", "vggface11", "vggmface", "hopenet")
 
 
 def import_file(
-    kind: str, file: Path, out: Path, *, config_spec: str | None = None, landmarks: Path | None = None
+    kind: str,
+    file: Path,
+    out: Path,
+    *,
+    config_spec: str | None = None,
+    landmarks: Path | None = None,
+    overrides: Sequence[str] = (),
 ) -> str:
     """Converts a published file; returns one line on what was made.
 
@@ -29,6 +36,7 @@ def import_file(
         out: a new folder; for a face model a new file, ``.npz``.
         config_spec: ``FILE:NAME`` of the config that a method's checkpoint was trained with.
         landmarks: where the landmarks of a face model are, see `reenax.interop.face_models.landmark_files`.
+        overrides: ``--config.KEY=VALUE`` each, changes to that config.
 
     Raises:
         UserError: an unknown kind, an option of another kind, an unreadable or hostile file, numbers that do not fit.
@@ -36,14 +44,15 @@ def import_file(
     is_face_model = kind in face_models.KINDS
     if landmarks is not None and not is_face_model:
         raise UserError(f"--landmarks is for face models ({', '.join(face_models.KINDS)}), not for {kind}")
-    if config_spec is not None and (is_face_model or kind in FROZEN_KINDS):
-        raise UserError(f"--config is for methods, not for {kind}; leave it out")
+    if (config_spec is not None or overrides) and (is_face_model or kind in FROZEN_KINDS):
+        option = "--config" if config_spec is not None else overrides[0].split("=")[0]
+        raise UserError(f"{option} is for methods, not for {kind}; leave it out")
     if is_face_model:
         return face_models.convert_face_model(kind, file, out, landmarks)
-    return import_checkpoint(kind, file, config_spec, out)
+    return import_checkpoint(kind, file, config_spec, out, overrides)
 
 
-def import_checkpoint(kind: str, file: Path, config_spec: str | None, out: Path) -> str:
+def import_checkpoint(kind: str, file: Path, config_spec: str | None, out: Path, overrides: Sequence[str] = ()) -> str:
     """Converts a checkpoint of a network; returns one line on what was made.
 
     Args:
@@ -51,9 +60,10 @@ def import_checkpoint(kind: str, file: Path, config_spec: str | None, out: Path)
         file: the checkpoint, for some methods a folder of several; only tensors and plain containers are read.
         config_spec: ``FILE:NAME`` of the config that a method's checkpoint was trained with.
         out: a new folder.
+        overrides: ``--config.KEY=VALUE`` each, changes to that config.
 
     Raises:
-        UserError: an unknown kind, an unreadable or hostile file, tensors that do not fit.
+        UserError: an unknown kind, a config that does not fit, an unreadable or hostile file, tensors that do not fit.
     """
     if kind in FROZEN_KINDS:
         content = torch.read_checkpoint(file)
@@ -65,7 +75,7 @@ def import_checkpoint(kind: str, file: Path, config_spec: str | None, out: Path)
         raise UserError(f"{kind!r} is neither a method nor a frozen network nor a face model; known are: {known}")
     if config_spec is None:
         raise UserError(f"importing {kind} needs --config configs/{kind}.py:NAME, the config that it was trained with")
-    config = load_config(config_spec)
+    config = load_config(config_spec, overrides)
     if config.method != kind:
         raise UserError(f"{config_spec} is a config of {config.method}, not of {kind}")
     if importlib.util.find_spec(f"reenax.interop.{kind}") is None:

@@ -48,7 +48,7 @@ def test_a_signed_video_of_the_asked_length(fading, portrait, tmp_path):
 
 def test_refusals(fading, portrait, tmp_path):
     for model, out, options, message in (
-        (trained(), "o.mp4", {}, "tint needs a driver: give --driving"),
+        (trained(), "o.mp4", {}, "tint does not go on by itself, it needs a driver: give --driving"),
         (fading, "o.png", {}, "name ending in .mp4"),
         (fading, "o.mp4", {"adapt_scale": "yes"}, "adapt_scale is about a driver"),
     ):

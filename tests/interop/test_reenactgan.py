@@ -1,5 +1,6 @@
 """Published files of ReenactGAN, made up here from the method's own shapes."""
 
+import logging
 import re
 from pathlib import Path
 from typing import Any
@@ -102,19 +103,27 @@ def test_the_components_of_the_shape(method: ReenactGAN) -> None:
         convert_shape(arrays, from_mapping(ReenactGAN, {**VALUES, "aligner": {"points": 68}}))
 
 
-def test_a_folder_of_files(method: ReenactGAN, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_of_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     """Known by their names; text files of numbers; two transformers are one too many."""
     monkeypatch.setattr("reenax.interop.reenactgan.read_checkpoint", lambda path: {"file": path.name})
-    with pytest.raises(UserError, match="no published file"):
+    with pytest.raises(UserError, match="lacks the encoder.*, the transformer.*, the decoder.*; it holds nothing"):
         read(tmp_path)
-    for name in ("v8_net_boundary_detection.pth", "Trump_net_transformer.pth", "150_net_G.pth", "Align_40000.pth"):
+    for name in ("v8_net_boundary_detection.pth", "Trump_transformer.pth", "150_net_G.pth", "Align_40000.pth"):
         (tmp_path / name).write_bytes(b"")
+    with pytest.raises(UserError, match=r"lacks the transformer \(\*_net_transformer\.pth or G_BA_\*\.pth\); it holds"):
+        read(tmp_path)
+    (tmp_path / "Trump_net_transformer.pth").write_bytes(b"")
     (tmp_path / "weight_212").write_text("1 2\n3 4\n")
     with pytest.raises(UserError, match="lacks bias_212, inverse_weight_212"):
         read(tmp_path)
     for name in COMPONENTS[1:]:
         (tmp_path / f"{name}.txt").write_text("0.5, 1e-3")
-    content = read(tmp_path)
+    monkeypatch.setattr(logging.getLogger("reenax"), "propagate", True)  # commands switch it off
+    with caplog.at_level(logging.INFO, "reenax"):
+        content = read(tmp_path)
+    assert [r.message for r in caplog.records] == [
+        "ignored, since no network's files are called so: Trump_transformer.pth"
+    ]
     assert {n: c["file"] for n, c in content.items() if n != "shape"} == {
         "encoder": "v8_net_boundary_detection.pth",
         "transformer": "Trump_net_transformer.pth",
@@ -130,14 +139,19 @@ def test_a_folder_of_files(method: ReenactGAN, tmp_path: Path, monkeypatch: pyte
         read(tmp_path / "G_BA_500000.pth")
 
 
-def test_what_has_no_file_begins_fresh(method: ReenactGAN, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_has_no_file_begins_fresh_and_is_named(
+    method: ReenactGAN, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     files, variables = published(method)
     fresh = jax.tree.map(
         lambda x: np.zeros(x.shape, x.dtype),
         jax.eval_shape(method.init, jax.random.key(0), {"source": jnp.zeros((1, 32, 32, 3))}),
     )
     monkeypatch.setattr("jax.jit", lambda f: lambda *arguments: fresh)
-    made: Any = convert({n: files[n] for n in ("encoder", "aligner")}, method)
+    monkeypatch.setattr(logging.getLogger("reenax"), "propagate", True)  # commands switch it off
+    with caplog.at_level(logging.INFO, "reenax"):
+        made: Any = convert({n: files[n] for n in ("encoder", "aligner")}, method)
+    assert "without files, so fresh: decoder, transformer, components of the shape" in caplog.messages
     jax.tree.map(np.testing.assert_array_equal, made["encoder"], variables["encoder"])
     assert set(made["aligner"]) == {"params", "batch_stats", "shape"}
     assert not any(x.any() for x in jax.tree.leaves(made["decoder"]))

@@ -44,6 +44,27 @@ def test_a_config_is_for_methods(tmp_path, kind):
         import_file(kind, tmp_path / "a.pth", tmp_path / "out", config_spec="configs/fomm.py:smoke")
 
 
+def test_a_config_is_changed_on_the_way(tmp_path, monkeypatch):
+    """Whom published files portray, their user has to say."""
+    monkeypatch.setattr("reenax.interop.reenactgan.read", lambda folder: {})
+    monkeypatch.setattr("reenax.interop.reenactgan.convert", lambda content, method: {"portrays": method.portrays})
+    written = {}
+    monkeypatch.setattr(
+        "reenax.train.imports.save_imported", lambda *given: written.update(config=given[1], of=given[2])
+    )
+    arguments = ("reenactgan", tmp_path, tmp_path / "out")
+    spec = "configs/reenactgan.py:published256"
+    import_file(*arguments, config_spec=spec, overrides=["--config.data.people=('Kathleen',)"])
+    assert written["of"] == {"portrays": "Kathleen"}
+    assert written["config"].data.people == ("Kathleen",)
+    import_file(*arguments, config_spec=spec)
+    assert written["of"] == {"portrays": "target"}, "nobody in particular"
+    with pytest.raises(UserError, match=r"config\.peeple is no key"):
+        import_file(*arguments, config_spec=spec, overrides=["--config.peeple=1"])
+    with pytest.raises(UserError, match=r"--config\.lr is for methods, not for vgg16; leave it out"):
+        import_file("vgg16", tmp_path / "a.pth", tmp_path / "out", overrides=["--config.lr=1"])
+
+
 @pytest.mark.parametrize("kind", face_models.KINDS)
 def test_a_missing_file_is_named(tmp_path, kind):
     with pytest.raises(UserError, match="nowhere"):
