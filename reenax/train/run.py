@@ -1,5 +1,6 @@
 """`reenax train`: from a config and a dataset to a run folder, or on from where a run stopped."""
 
+import json
 import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from data_pipelines import loader
+from data_pipelines.building import SETTINGS_FILE
 from reenax.core.errors import UserError
 from reenax.core.types import Method, Variables
 from reenax.train.checkpoint import Checkpoints
@@ -105,7 +107,24 @@ def _open(method: Method, config: Config, data: Path) -> loader.Clips:
             f"{data} holds frames of {clips.size}x{clips.size}, config.data.size is {config.data.size}; "
             f"prepare with --size {config.data.size}, or take a config of that size"
         )
+    if "attributes" in method.fields and method.label_names:
+        _check_attributes(method, data)
     return clips
+
+
+def _check_attributes(method: Method, data: Path) -> None:
+    """Refuses attributes of other names than the method's labels; their columns are told apart by place alone."""
+    path = data / SETTINGS_FILE
+    try:
+        noted = json.loads(path.read_text("utf-8")).get("attributes") if path.is_file() else None
+    except (OSError, ValueError, AttributeError):  # training does without this file
+        noted = None
+    labels = ",".join(method.label_names)
+    if noted and noted != labels:
+        raise UserError(
+            f"{data} has the attributes {noted}, and config.model.label_names is {labels}: prepare with "
+            f"--attributes {labels}, or set config.model.label_names to the dataset's own, in their order"
+        )
 
 
 def _with_steps(config: Config, items: int) -> Config:
