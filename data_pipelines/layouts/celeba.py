@@ -63,6 +63,8 @@ def _attributes(path: Path, chosen: tuple[str, ...]) -> dict[str, np.ndarray]:
         if not names:
             if number == 1 and len(words) == 1 and words[0].isdigit():
                 continue  # the number of pictures
+            if not words:
+                raise UserError(f"{path}: line {number}: no names of attributes")
             names = words[1:] if words[0] in ("image_id", "filename") else words
             if unknown := [name for name in chosen if name not in names]:
                 raise UserError(f"{path}: has no attribute {', '.join(unknown)}; it has {', '.join(names[:60])}")

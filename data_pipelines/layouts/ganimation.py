@@ -54,8 +54,8 @@ def read(folder: Path, wish: Wish) -> Plan:
     stills: dict[str, Still] = {}
     skipped: list[Skipped] = []
     for split, name in _listed(folder, pictures):
-        path, stem = pictures / name, name[:-4]  # ids are file names without their last four characters
-        if units is not None and stem not in units:
+        path, stem = pictures / name, name[:-4]  # the dictionary's ids: file names without their last four characters
+        if units is None or stem not in units:
             stem = Path(name).stem
         labels = {}
         if stem in stills:

@@ -1,6 +1,6 @@
 """Published checkpoints of GANimation and StarGAN: one file of the generator, one of the critic, bare states.
 
-    net_epoch_30_id_G.pth, net_epoch_30_id_D.pth       GANimation
+    net_epoch_30_id_G.pth, net_epoch_30_id_D.pth       GANimation; the optimisers beside them, opt_*, are left alone
     200000-G.ckpt, 200000-D.ckpt                       StarGAN
 
 Either file is enough to find the other one beside it, and so is a folder that holds one pair. A generator can come
@@ -23,7 +23,7 @@ from reenax.interop.published import COLLECTED
 from reenax.interop.torch import Entry, entries_of, flat_tensors, read_checkpoint, to_variables
 
 LETTERS = {"generator": "G", "critic": "D"}
-FILE = re.compile(r"(?P<stem>.*[_-])(?P<letter>[GD])(?P<ending>\.(pth|ckpt|pt))")
+FILE = re.compile(r"(?!opt_)(?P<stem>.*[_-])(?P<letter>[GD])(?P<ending>\.(pth|ckpt|pt))")
 
 
 def read_pair(path: Path) -> dict[str, Any]:

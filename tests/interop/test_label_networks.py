@@ -18,7 +18,7 @@ def save(folder: Path, *names: str) -> None:
 
 
 def test_either_file_finds_the_other(tmp_path: Path) -> None:
-    save(tmp_path, "net_epoch_30_id_G.pth", "net_epoch_30_id_D.pth", "opt_epoch_30_id.pth")
+    save(tmp_path, "net_epoch_30_id_G.pth", "net_epoch_30_id_D.pth", "opt_epoch_30_id_G.pth", "opt_epoch_30_id_D.pth")
     for path in (tmp_path, tmp_path / "net_epoch_30_id_G.pth", tmp_path / "net_epoch_30_id_D.pth"):
         found = read_pair(path)
         assert set(found) == {"G", "D"}

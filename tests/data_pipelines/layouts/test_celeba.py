@@ -101,6 +101,9 @@ def test_what_is_wrong_is_one_line(folder: Path) -> None:
     path.write_text("\n".join([*lines[:4], lines[4] + " 1"]))
     with pytest.raises(UserError, match="line 5: not a file name and 7 values"):
         celeba.read(folder, Wish())
+    path.write_text("\n".join([lines[0], ",,,", *lines[2:]]))
+    with pytest.raises(UserError, match=r"list_attr_celeba.txt: line 2: no names of attributes"):
+        celeba.read(folder, Wish())
     path.write_text("")
     with pytest.raises(UserError, match="no picture in it"):
         celeba.read(folder, Wish())

@@ -148,6 +148,15 @@ def test_files_of_openface_stand_in_for_the_dictionary(folder: Path, tmp_path: P
     assert "no column of action units" in reasons[NAMES[5]]
 
 
+def test_names_have_endings_of_any_length(folder: Path, tmp_path: Path) -> None:
+    for name, ending in zip(NAMES[:3], ("jpeg", "webp", "tiff"), strict=True):
+        (tmp_path / "imgs").mkdir(exist_ok=True)
+        shutil.copy(folder / "imgs" / f"{name}.jpg", tmp_path / "imgs" / f"{name}.{ending}")
+    assert [still.name for still in read(tmp_path, Wish(measured=True)).stills] == NAMES[:3]
+    (tmp_path / "aus.pkl").write_bytes(pickle.dumps(UNITS))
+    assert [still.name for still in read(tmp_path, Wish()).stills] == NAMES[:3]
+
+
 def test_a_hostile_pickle_runs_nothing(folder: Path, tmp_path: Path) -> None:
     shutil.copytree(folder, tmp_path / "bad")
     path = tmp_path / "bad/aus_openface.pkl"
