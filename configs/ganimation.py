@@ -3,8 +3,9 @@
     reenax train --config configs/ganimation.py:emotionet128 --data DATA --run runs/emotionet128
 
 DATA are faces of 128x128 with OpenFace's action units, for example what ``reenax prepare FOLDER --layout ganimation``
-makes. emotionet128 has the settings of the published code, which was trained on 200,000 pictures of EmotioNet; the
-paper has no table of results. The learning rate falls from the 21st of 30 epochs on.
+makes; an epoch has one example of every record. emotionet128 has the settings of the published code, which was trained
+on 200,000 pictures of EmotioNet; the paper has no table of results. The learning rate is whole for 21 of 30 epochs, as
+in the published code, and falls from the 22nd on.
 
 Small models:
 

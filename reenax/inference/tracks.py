@@ -134,7 +134,9 @@ def audio_track(path: Path) -> Track:
 
 
 def label_track(given: str, names: Sequence[str], method: str) -> Track:
-    """One set of labels from a text: the name of a class, or ``Black_Hair=1,Male=0``; other labels stay.
+    """One set of labels from a text: the name of a class, or ``Black_Hair=1,Male=0``; other labels are left open.
+
+    The method keeps those as they are in the source, or clears them where what is asked for excludes them.
 
     Args:
         given: the text.
@@ -142,22 +144,22 @@ def label_track(given: str, names: Sequence[str], method: str) -> Track:
         method: its name, for messages.
 
     Raises:
-        UserError: no such label.
+        UserError: no such label; a value that is neither 0 nor 1.
     """
-    if given in names:
-        row = np.array([float(name == given) for name in names])
-    else:
-        known = {name.lower(): name for name in names}
-        asked = _read_text(given, "--labels", tuple(names), lambda name: known.get(name.lower(), name), (0.0, 1.0))
-        row = _rows(asked, tuple(names), 1)[0]
-        if any(value not in (0.0, 1.0) for value in row[~np.isnan(row)]):
-            raise UserError(f"--labels {given}: a label of {method} is 0 or 1")
-    return _even(LabelDrive(jnp.asarray(row[None], jnp.float32)))
+    known = {name.lower(): name for name in names}
+    text = f"{given}=1" if given in names else given
+    asked = _read_text(text, "--labels", tuple(names), lambda name: known.get(name.lower(), name), (0.0, 1.0))
+    if not set(asked.values()) <= {(0.0, 0.0), (1.0, 1.0)}:
+        raise UserError(f"--labels {given}: a label of {method} is 0 or 1, and no range")
+    return _even(LabelDrive(jnp.asarray(_rows(asked, tuple(names), 1), jnp.float32)))
 
 
 def _is_file(given: str) -> bool:
     """Whether a file is meant and not a text; one that is missing is named by whoever reads it."""
-    return Path(given).is_file() or "=" not in given
+    try:
+        return Path(given).is_file() or "=" not in given
+    except OSError:  # longer than the name of any file
+        return False
 
 
 def _unit_name(name: str) -> str:
@@ -205,7 +207,9 @@ def _length(given: str, ranged: bool, frames: int | None, still: bool) -> int:
         raise UserError(f"{given} is a range, a .png holds one picture; give --out a name ending in .mp4")
     if still and frames is not None:
         raise UserError(f"--frames {frames}: a .png holds one picture; give --out a name ending in .mp4")
-    return 1 if still else max(2, frames or FRAMES)
+    if frames is not None and frames < 2:
+        raise UserError(f"--frames {frames}: a video of {given} has at least 2; for one picture, name a .png as --out")
+    return 1 if still else frames or FRAMES
 
 
 def _no_frames(given: str, frames: int | None) -> None:

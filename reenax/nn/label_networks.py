@@ -8,12 +8,15 @@ import dataclasses
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 from flax.linen.dtypes import promote_dtype
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
+from reenax.core.errors import UserError
 from reenax.core.precision import wide
+from reenax.core.types import Variables
 from reenax.nn.blocks import run_block
 from reenax.nn.conv import Conv, ConvTranspose, Initializer, conv, uniform_fan_in
 from reenax.nn.norm import InstanceNorm, TrackedInstanceNorm
@@ -41,14 +44,32 @@ class CriticParams:
     """Size of the critic.
 
     Attributes:
-        image_size: side of the pictures; a multiple of ``2 ** layers``.
+        image_size: side of the pictures; a multiple of ``2 ** layers``, and of 4, which the generator wants.
         features: channels of the first layer; each of the others doubles them.
         layers: number of halvings.
+
+    Raises:
+        UserError: no such multiple.
     """
 
     image_size: int = 128
     features: int = 64
     layers: int = 6
+
+    def __post_init__(self) -> None:
+        if self.layers < 1:
+            raise UserError(f"config.model.critic.layers={self.layers}: it must be at least 1")
+        if self.image_size < 1 or self.image_size % max(4, 2**self.layers):
+            raise UserError(
+                f"config.model.critic.image_size={self.image_size}: it must be a multiple of "
+                f"{max(4, 2**self.layers)}, for config.model.critic.layers={self.layers}"
+            )
+
+
+def check_critic_steps(count: int) -> None:
+    """Raises UserError for a number of the critic's steps that is none."""
+    if count < 1:
+        raise UserError(f"config.model.critic_steps={count}: it must be at least 1")
 
 
 class LabelledConv(nn.Module):
@@ -190,14 +211,14 @@ class LabelCritic(nn.Module):
 
     Attributes:
         labels: length of the label.
-        image_size: side of the pictures, which the last convolution's size depends on; at least ``2 ** layers``.
+        image_size: side of the pictures, which the last convolution's size depends on; a multiple of ``2 ** layers``.
         features: channels of the first convolution; each one doubles them.
         layers: how many convolutions halve the picture.
         dtype: compute type; None takes the widest of input and params.
         kernel_init, bias_init: None for PyTorch's default.
 
     Raises:
-        ValueError: pictures of another size.
+        UserError: pictures of another size.
     """
 
     labels: int
@@ -211,9 +232,9 @@ class LabelCritic(nn.Module):
     @nn.compact
     def __call__(self, picture: Float[Array, "b h w 3"]) -> Reading:
         if picture.shape[1:3] != (self.image_size, self.image_size):
-            raise ValueError(
-                f"the critic reads pictures of {self.image_size} x {self.image_size}, "
-                f"got {picture.shape[1]} x {picture.shape[2]}"
+            raise UserError(
+                f"config.model.critic.image_size={self.image_size}: the critic reads pictures of {self.image_size} x "
+                f"{self.image_size}, got {picture.shape[1]} x {picture.shape[2]}; set it to their size"
             )
         init: dict[str, Any] = {"dtype": self.dtype, "kernel_init": self.kernel_init}
         x = picture
@@ -223,3 +244,8 @@ class LabelCritic(nn.Module):
         scores = Conv(1, use_bias=False, name="scores", **init)(x)
         read = Conv(self.labels, x.shape[1], padding=0, use_bias=False, name="label", **init)(x)
         return Reading(wide(scores[..., 0]), wide(read[:, 0, 0]))
+
+
+def reads_labels(variables: Variables) -> bool:
+    """Whether the critic has ever learned: its last layer is zero where only the generator was imported."""
+    return bool(np.any(np.asarray(variables["critic"]["params"]["label"]["kernel"])))

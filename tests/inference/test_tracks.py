@@ -91,12 +91,13 @@ def test_speech_is_heard_whole_and_seen_at_25_frames(tmp_path):
 
 def test_labels_are_a_class_or_attributes():
     names = ("neutral", "happy")
-    np.testing.assert_array_equal(label_track("happy", names, "stargan").drive[0], [[0, 1]])
+    np.testing.assert_array_equal(label_track("happy", names, "stargan").drive[0], [[np.nan, 1]])
     drive = label_track("NEUTRAL=1", names, "stargan").drive
     assert isinstance(drive, LabelDrive)
     np.testing.assert_array_equal(drive.labels, [[1, np.nan]])
-    with pytest.raises(UserError, match="a label of stargan is 0 or 1"):
-        label_track("happy=0.5", names, "stargan")
+    for value in ("0.5", "0..1"):
+        with pytest.raises(UserError, match="a label of stargan is 0 or 1, and no range"):
+            label_track(f"happy={value}", names, "stargan")
 
 
 @pytest.mark.parametrize(
@@ -108,6 +109,9 @@ def test_labels_are_a_class_or_attributes():
         (lambda: action_unit_track("AU12=1,AU12=0", None, True), "AU12 is given twice"),
         (lambda: action_unit_track("AU12=0..1", None, True), "is a range, a .png holds one picture"),
         (lambda: action_unit_track("AU12=1", 7, True), "--frames 7: a .png holds one"),
+        (lambda: action_unit_track("AU12=0..1", 1, False), "--frames 1: a video of AU12=0..1 has at least 2"),
+        (lambda: action_unit_track("AU12=1," * 2000, None, True), "AU12 is given twice"),
+        (lambda: pose_track("y" * 5000, None, True), "there is no 'yyy"),
         (lambda: action_unit_track("nowhere.csv", None, True), "nowhere.csv"),
         (lambda: pose_track("yaw=10", None, False), "is one pose: give a range"),
         (lambda: pose_track("jaw=10", None, True), "there is no 'jaw'; there are pitch, yaw, roll"),

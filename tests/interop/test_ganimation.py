@@ -12,7 +12,7 @@ from reenax.interop.ganimation import convert, module_name
 from reenax.interop.label_networks import entries_for, shapes_of
 from reenax.interop.torch import to_state
 from reenax.methods.ganimation import GANimation
-from reenax.methods.ganimation.reenact import reads_action_units
+from reenax.nn.label_networks import reads_labels
 
 METHOD = from_mapping(
     GANimation,
@@ -54,8 +54,8 @@ def test_a_generator_without_its_critic_gets_one_that_cannot_read() -> None:
         made: Any = convert(alone, METHOD)
         jax.tree.map(np.testing.assert_array_equal, made["generator"], variables["generator"])
         assert np.abs(made["critic"]["params"]["conv_0"]["kernel"]).max() > 0, "training can go on from it"
-        assert not reads_action_units(made)
-    assert reads_action_units(variables)
+        assert not reads_labels(made)
+    assert reads_labels(variables)
 
 
 def test_another_config_is_told() -> None:

@@ -196,6 +196,8 @@ def test_action_units_drive(small: Started) -> None:
     shown = jax.jit(method.preview)(variables, {**floats, "target_action_units": 5 * asked[jnp.zeros(8, int)]})
     np.testing.assert_allclose(made[0], shown["edited"][0], atol=1e-5)
     own = jax.jit(method.game.read)(variables, source).label
+    assert not bool(((own >= 0) & (own <= 1)).all()), "what is read has to be clipped"
+    own = jnp.clip(own, 0, 1)
     gaps = asked.at[:, 4].set(jnp.nan)
     filled = animate(ActionUnitDrive(gaps, jnp.asarray([0.0, 0.5, 1.0])))
     goal = asked.at[:, 4].set(own[0, 4])
@@ -209,12 +211,17 @@ def test_frames_drive_by_the_action_units_that_the_critic_reads(small: Started) 
     source, frames = floats["source"][:1], floats["driving"]
     look: Any = jax.jit(method.game.read)
     read, own = look(variables, frames).label, look(variables, source).label
-    animate = method.reenactor(variables, Source(source), mode="absolute")
-    by_numbers = ActionUnitDrive(jnp.clip(read, 0, 1))
+    read, own = jnp.clip(read, 0, 1), jnp.clip(own, 0, 1)
+    animate = method.reenactor(variables, Source(source))
+    by_numbers = ActionUnitDrive(read)
     np.testing.assert_allclose(animate(VideoDrive(frames)), animate(by_numbers), atol=1e-5)
     anchored = method.reenactor(variables, Source(source), anchor=VideoDrive(frames[:1]), mode="relative")
     by_numbers = ActionUnitDrive(jnp.clip(own + read - read[:1], 0, 1))
     np.testing.assert_allclose(anchored(VideoDrive(frames)), animate(by_numbers), atol=1e-5)
+    one = VideoDrive(frames[:1])
+    np.testing.assert_allclose(anchored(one), animate(ActionUnitDrive(own)), atol=1e-5)
+    assert method.options["mode"].default == "absolute", "so that one picture drives too"
+    assert float(jnp.abs(animate(one) - anchored(one)).max()) > 1e-3
 
 
 def test_refusals(small: Started) -> None:
@@ -223,12 +230,14 @@ def test_refusals(small: Started) -> None:
     with pytest.raises(UserError, match=r"mode must be one of relative, absolute, got 'relativ'"):
         small.method.reenactor(variables, source, mode="relativ")
     with pytest.raises(UserError, match="needs an anchor"):
-        small.method.reenactor(variables, source)(frames)
+        small.method.reenactor(variables, source, mode="relative")(frames)
     with pytest.raises(UserError, match="ganimation is driven by video or action_units, not by pose"):
         small.method.reenactor(variables, source)(PoseDrive(jnp.zeros((1, 3))))
     for network in ("critic", "generator"):
         with pytest.raises(UserError, match=rf"config\.optim\.{network} is missing"):
             small.method.players({n: tx for n, tx in optimisers().items() if n != network})
+    with pytest.raises(UserError, match=r"config\.model\.critic_steps=0: it must be at least 1"):
+        method_of(critic_steps=0)
 
 
 def test_a_generator_without_its_critic_takes_numbers_alone(small: Started) -> None:

@@ -194,8 +194,25 @@ def test_refusals(small: Started) -> None:
     for network in PLAYERS:
         with pytest.raises(UserError, match=rf"config\.optim\.{network} is missing"):
             method.players({n: tx for n, tx in optimisers().items() if n != network})
+    with pytest.raises(UserError, match=r"config\.model\.critic_steps=0: it must be at least 1"):
+        method_of(critic_steps=0)
     assert StarGAN().drives == {"labels"}
     assert method.fields == {"frames", "action_units"}
+
+
+def test_labels_that_exclude_each_other_are_asked_for_one_at_a_time(small: Started) -> None:
+    variables = small.state.variables
+    source, nan = Source(as_floats(small.batch)["source"][:1]), jnp.nan
+    grouped = method_of(label_groups=(("AU12", "AU25"),)).reenactor(variables, source)
+    with pytest.raises(UserError, match="AU12, AU25 exclude each other; ask for one"):
+        grouped(LabelDrive(jnp.asarray([[0.0, 1.0, 1.0], [1.0, 1.0, nan]])))
+    grouped(LabelDrive(jnp.asarray([[0.0, 0.0, 1.0]])))
+    critic = {**variables["critic"]["params"], "label": {"kernel": jnp.zeros((8, 8, 16, 3))}}
+    classes = method_of(exclusive_labels=True).reenactor({**variables, "critic": {"params": critic}}, source)
+    made = classes(LabelDrive(jnp.asarray([[nan, 1.0, nan]])))
+    np.testing.assert_array_equal(made, classes(LabelDrive(jnp.asarray([[0.0, 1.0, 0.0]]))))
+    with pytest.raises(UserError, match="one of the labels AU12, AU25, AU45 is always 1"):
+        classes(LabelDrive(jnp.asarray([[0.0, nan, nan]])))
 
 
 def test_labels_come_from_three_fields() -> None:

@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from reenax.core.errors import UserError
 from reenax.nn.conv import conv
-from reenax.nn.label_networks import LabelCritic, LabelledConv, LabelTrunk
+from reenax.nn.label_networks import CriticParams, LabelCritic, LabelledConv, LabelTrunk
 from reenax.nn.norm import InstanceNorm, TrackedInstanceNorm
 from tests.methods.contracts import drawn
 
@@ -61,8 +62,26 @@ def test_the_critic_judges_each_picture_by_itself(picture: jax.Array) -> None:
     changed = look(variables, square.at[0].set(0.0))
     np.testing.assert_array_equal(changed.label[1:], read.label[1:])
     assert not np.array_equal(changed.label[0], read.label[0])
-    with pytest.raises(ValueError, match="reads pictures of 16 x 16, got 8 x 12"):
+    with pytest.raises(UserError, match=r"config\.model\.critic\.image_size=16: .* 16 x 16, got 8 x 12; set it to"):
         critic.apply(variables, picture)
+
+
+@pytest.mark.parametrize(
+    ("size", "message"),
+    [
+        (
+            {"image_size": 32},
+            r"critic\.image_size=32: it must be a multiple of 64, for config\.model\.critic\.layers=6",
+        ),
+        ({"image_size": 50, "layers": 1}, "image_size=50: it must be a multiple of 4"),
+        ({"image_size": 0, "layers": 2}, "image_size=0: it must be a multiple of 4"),
+        ({"layers": 0}, r"config\.model\.critic\.layers=0: it must be at least 1"),
+    ],
+)
+def test_sizes_that_leave_the_critic_nothing_are_refused(size: dict[str, int], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        CriticParams(**size)
+    assert CriticParams(image_size=64).layers == 6
 
 
 def test_the_trunk_wants_sides_that_can_be_halved_twice(picture: jax.Array, label: jax.Array) -> None:

@@ -22,9 +22,13 @@ the batch size. What differs from the code:
 
 - The generator moves on every fifth step and on no other; the code also moves it whenever it shows a picture.
 - The root in the gradient penalty is of a sum that 1e-12 was added to, so that it has a derivative everywhere.
+- Records are permuted anew for every epoch, where the code draws each example by chance. In a dataset of clips an epoch
+  counts clips, and one frame of each is drawn; so it is with people who have one record each.
 - The instance norms start with scale 1; the code's framework drew their scales from U(0, 1).
 
-Driving frames (section "expression transfer") are read by the trained critic, for which the paper has no name.
+Driving frames (section "expression transfer") are read by the trained critic, for which the paper has no name, and
+their action units are taken as they are. Mode "relative" is ours: it adds to the source's own action units what the
+driver's have changed since its first frame, so that a driver's resting face leaves the source's as it is.
 
 Training (DATA as ``reenax prepare FOLDER --layout ganimation`` makes it, or any dataset with action units):
 
@@ -49,7 +53,7 @@ from reenax.geometry.head.action_units import MAXIMUM
 from reenax.methods.ganimation import reenact
 from reenax.methods.ganimation.game import Game, LossParams
 from reenax.methods.ganimation.networks import UNITS, DeviatingCriticParams, Generator, make_critic
-from reenax.nn.label_networks import GeneratorParams
+from reenax.nn.label_networks import GeneratorParams, check_critic_steps
 
 COPIES, REPAINTS = 0.95, 0.05  # mean attention beyond which the generator has collapsed
 
@@ -66,6 +70,9 @@ class GANimation(Method):
         target_noise: asked action units are changed by up to so much, of [0, 1], in training.
         dtype: "float32" or "bfloat16", what the networks compute in; params and losses stay float32.
         remat: compute activations again in the backward pass, to save memory.
+
+    Raises:
+        UserError: ``critic_steps`` below 1.
     """
 
     generator: GeneratorParams = dataclasses.field(default_factory=GeneratorParams)
@@ -80,6 +87,9 @@ class GANimation(Method):
     drives = frozenset({"action_units", "video"})
     fields = frozenset({"frames", "action_units"})
     options = reenact.OPTIONS
+
+    def __post_init__(self) -> None:
+        check_critic_steps(self.critic_steps)
 
     @functools.cached_property
     def game(self) -> Game:

@@ -1,26 +1,27 @@
 """Animation: every frame is made from the source, by the action units that are asked for.
 
 Action units come as numbers, or the critic reads them from driving frames. What is not asked for stays as the critic
-reads it from the source.
+reads it from the source. All that it reads is clipped to [0, 1].
 """
 
 import functools
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float
 
 from reenax.core.drives import expect
 from reenax.core.errors import UserError
 from reenax.core.types import ActionUnitDrive, Drive, Option, Reenactor, Source, Variables, VideoDrive
 from reenax.methods.ganimation.game import Game
+from reenax.nn.label_networks import reads_labels
 
 OPTIONS = {
     "mode": Option(
-        "relative",
-        "for driving frames. relative adds the change of their action units since the first one to the source's own; "
-        "absolute takes them as they are read. Action units that are given as numbers are always taken as they are",
+        "absolute",
+        "for driving frames. absolute takes their action units as they are read; relative adds their change since the "
+        "first frame to the source's own, and one picture changes nothing. Action units that are given as numbers are "
+        "always taken as they are",
         ("relative", "absolute"),
     ),
 }
@@ -39,11 +40,6 @@ def _draw(
     return game.generate(variables, pictures, units).picture
 
 
-def reads_action_units(variables: Variables) -> bool:
-    """Whether the critic has ever learned: its last layer is zero where only the generator was imported."""
-    return bool(np.any(np.asarray(variables["critic"]["params"]["label"]["kernel"])))
-
-
 def asked_units(
     intensities: Float[Array, "t 17"], amount: Float[Array, " t"] | None, own: Float[Array, "1 17"]
 ) -> Float[Array, "t 17"]:
@@ -56,7 +52,7 @@ def asked_units(
 
 
 def reenactor(
-    game: Game, variables: Variables, source: Source, *, anchor: Drive | None = None, mode: str = "relative"
+    game: Game, variables: Variables, source: Source, *, anchor: Drive | None = None, mode: str = "absolute"
 ) -> Reenactor:
     """Reads the source once and returns the function from action units or driving frames to pictures in [-1, 1].
 
@@ -65,7 +61,7 @@ def reenactor(
         variables: as trained.
         source: its first picture is animated.
         anchor: the driver's beginning; read for driving frames in mode "relative".
-        mode: "relative" or "absolute", see `OPTIONS`. What driving frames ask for is clipped to [0, 1].
+        mode: "relative" or "absolute", see `OPTIONS`; what driving frames ask for is clipped to [0, 1].
 
     Raises:
         UserError: an unknown mode; relative motion of frames without an anchor; action units must be read and the
@@ -76,12 +72,12 @@ def reenactor(
     picture = source.frames[:1]
 
     def measure(frames: Float[Array, "b h w 3"]) -> Float[Array, "b 17"]:
-        if not reads_action_units(variables):
+        if not reads_labels(variables):
             raise UserError(
                 "reading action units from pictures needs the critic, which was not imported with this generator: "
                 "import both files, or give every action unit as a number and no amount"
             )
-        return _read(game, variables, frames)
+        return jnp.clip(_read(game, variables, frames), 0, 1)
 
     @functools.cache
     def own() -> Float[Array, "1 17"]:
@@ -99,7 +95,7 @@ def reenactor(
         drive = expect(drive, ActionUnitDrive, VideoDrive, method="ganimation")
         if isinstance(drive, VideoDrive):
             units = measure(drive.frames)
-            units = jnp.clip(own() + units - start() if mode == "relative" else units, 0, 1)
+            units = jnp.clip(own() + units - start(), 0, 1) if mode == "relative" else units
         elif drive.amount is None and not bool(jnp.isnan(drive.intensities).any()):
             units = drive.intensities
         else:

@@ -19,6 +19,8 @@ What differs from the paper and its code:
   out.
 - The learning rate falls to zero over the second half, as the paper says; the code's falls by a thousandth of itself.
 - The root in the gradient penalty is of a sum that 1e-12 was added to, so that it has a derivative everywhere.
+- Records are permuted anew for every epoch, and one picture of each is drawn. Where a record is a person (CelebA with
+  its file of identities, RaFD by its file names) people are drawn evenly, however many pictures there are of them.
 - Labels may also be thresholded action units (``label_field="action_units"``), to compare with GANimation where a
   dataset has nothing else.
 
@@ -44,7 +46,7 @@ from reenax.methods.stargan import reenact
 from reenax.methods.stargan.game import Game, LossParams
 from reenax.methods.stargan.labels import Labels
 from reenax.methods.stargan.networks import Generator
-from reenax.nn.label_networks import CriticParams, GeneratorParams, LabelCritic
+from reenax.nn.label_networks import CriticParams, GeneratorParams, LabelCritic, check_critic_steps
 
 COLUMNS = 8  # of changed labels on a sheet, at most
 HAIR = ("Black_Hair", "Blond_Hair", "Brown_Hair")
@@ -62,6 +64,9 @@ class StarGAN(Method):
         critic_steps: steps of the critic per step of the generator.
         dtype: "float32" or "bfloat16", what the networks compute in; params and losses stay float32.
         remat: compute activations again in the backward pass, to save memory.
+
+    Raises:
+        UserError: ``critic_steps`` below 1.
     """
 
     label_names: tuple[str, ...] = (*HAIR, "Male", "Young")
@@ -75,6 +80,9 @@ class StarGAN(Method):
     critic_steps: int = 5
     dtype: str = "float32"
     remat: bool = False
+
+    def __post_init__(self) -> None:
+        check_critic_steps(self.critic_steps)
 
     @property
     def drives(self) -> frozenset[str]:  # pyright: ignore[reportIncompatibleVariableOverride]

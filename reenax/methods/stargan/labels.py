@@ -4,6 +4,7 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jaxtyping import Array, Float
 
@@ -91,15 +92,34 @@ class Labels:
         ``amount`` from 0 to 1 is how far to go from the source's own; a label follows from a half on.
         """
         own = jnp.broadcast_to(own, asked.shape)
-        given = ~jnp.isnan(asked)
-        made = jnp.where(given, asked, own)
-        for group in self._excluding():
-            of_group = jnp.asarray([n in group for n in self.names])
-            claimed = jnp.any(of_group[None] & given & (asked == 1), axis=-1, keepdims=True)
-            made = jnp.where(claimed & of_group[None] & ~given, 0.0, made)
+        asked = self._without_rivals(asked)
+        made = jnp.where(jnp.isnan(asked), own, asked)
         if amount is None:
             return made
         return jnp.where(amount[:, None] >= 0.5, made, own)
+
+    def settled(self, asked: Float[Array, "t c"]) -> Float[Array, "t c"]:
+        """The same, where a label that is excluded by an asked one is 0 and no longer open.
+
+        Raises:
+            UserError: two labels that exclude each other are asked for, or none where one has to be.
+        """
+        for group in self._excluding():
+            chosen = np.asarray(asked)[:, [self.names.index(n) for n in group]]
+            for row in chosen:
+                wanted = [name for name, value in zip(group, row, strict=True) if value == 1]
+                if len(wanted) > 1:
+                    raise UserError(f"the labels {', '.join(wanted)} exclude each other; ask for one of them")
+                if self.exclusive and not wanted and not np.isnan(row).all():
+                    raise UserError(f"one of the labels {', '.join(group)} is always 1: ask for that one")
+        return self._without_rivals(asked)
+
+    def _without_rivals(self, asked: Float[Array, "t c"]) -> Float[Array, "t c"]:
+        for group in self._excluding():
+            of_group = jnp.asarray([n in group for n in self.names])[None]
+            claimed = jnp.any(of_group & (asked == 1), axis=-1, keepdims=True)
+            asked = jnp.where(claimed & of_group & jnp.isnan(asked), 0.0, asked)
+        return asked
 
     def _excluding(self) -> tuple[tuple[str, ...], ...]:
         return (self.names,) if self.exclusive else self.groups

@@ -4,13 +4,13 @@ import functools
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float
 
 from reenax.core.drives import expect
 from reenax.core.errors import UserError
 from reenax.core.types import ActionUnitDrive, Drive, LabelDrive, Reenactor, Source, Variables
 from reenax.methods.stargan.game import Game
+from reenax.nn.label_networks import reads_labels
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -25,11 +25,6 @@ def _draw(
     return game.draw(variables, jnp.broadcast_to(source, (labels.shape[0], *source.shape[1:])), labels)
 
 
-def reads_labels(variables: Variables) -> bool:
-    """Whether the critic has ever learned: its last layer is zero where only the generator was imported."""
-    return bool(np.any(np.asarray(variables["critic"]["params"]["label"]["kernel"])))
-
-
 def reenactor(game: Game, variables: Variables, source: Source) -> Reenactor:
     """Returns the function from labels, or action units where those are the labels, to pictures in [-1, 1].
 
@@ -39,7 +34,8 @@ def reenactor(game: Game, variables: Variables, source: Source) -> Reenactor:
         source: its first picture is animated. Where a label is left open, the critic reads it.
 
     Raises:
-        UserError: a label is left open and the critic was never trained; another kind of driver, or of other labels.
+        UserError: a label is left open and the critic was never trained; labels are asked for that exclude each other;
+            another kind of driver, or of other labels.
     """
     labels, picture = game.labels, source.frames[:1]
 
@@ -65,6 +61,8 @@ def reenactor(game: Game, variables: Variables, source: Source) -> Reenactor:
         if wanted.shape[-1] != len(labels.names):
             names = ", ".join(labels.names)
             raise UserError(f"the driver has {wanted.shape[-1]} labels; this model has {len(labels.names)}: {names}")
+        if isinstance(drive, LabelDrive):
+            wanted = labels.settled(wanted)
         if amount is not None or bool(jnp.isnan(wanted).any()):
             wanted = labels.resolved(wanted, own(), amount)
         return _draw(game, variables, picture, wanted)
