@@ -5,9 +5,15 @@
     reenax train --config configs/x2face.py:vox256_maps --data LABELLED --run runs/xm --warm-start runs/x
 
 vox256 is the first stage, the one that was published as code; its length is the most that the published script runs,
-to be stopped when nothing gets better, with ``--config.lr`` lowered by 10 before. vox256_content has both stages in one
-run; FACES is the folder that ``reenax import vggface11 FILE --out FACES`` makes. vox256_maps fits the maps of head pose
-and sound for either; LABELLED has the fields pose and audio. No published numbers can be compared with.
+to be stopped when nothing gets better, after some steps more at a tenth of the rate (``--resume runs/x1
+--config.optim.photometric.lr=1e-4``). vox256_content has both stages in one run; FACES is the folder that ``reenax
+import vggface11 FILE --out FACES`` makes. Other networks of faces are named by ``--config.model.content.network``,
+their folders by ``--config.frozen.vggface`` and ``--config.frozen.vggmface``. vggmface has layers of other names, conv1
+to conv5 and relu1 to relu5 among them: ``--config.model.content.same="('relu2', 'relu3', 'relu4', 'relu5')"
+--config.model.content.other="('relu4', 'relu5')"``.
+
+vox256_maps fits the maps of head pose and sound for either; LABELLED has the fields pose and audio, or only the one of
+them that ``--config.data.labels=pose`` (or audio) names. No published numbers can be compared with.
 
 Small models that need no other network, with terms that the paper does not have:
 
@@ -15,7 +21,7 @@ Small models that need no other network, with terms that the paper does not have
     reenax train --config configs/x2face.py:smoke --data DATA64 --run runs/smoke
 
 synth64 learns the heads that ``reenax prepare synthetic`` renders, and at the end the maps; synth64_maps fits these
-anew to a run that it starts from; smoke is through within seconds and learns nothing.
+anew to a run that it starts from; smoke is through the first stage within seconds and learns nothing.
 """
 
 from ml_collections import ConfigDict
@@ -27,6 +33,7 @@ from configs.common import (
     be_through_at_once,
     learn_synthetic_heads,
     sgd,
+    stages,
     train_small,
 )
 
@@ -38,12 +45,13 @@ FRONTAL = (
     -0.40, -0.10, 0.40, -0.10,
 )
 # fmt: on
-NEVER = None
 
 
-def _stages(*, photometric_stop: int | None = NEVER, content_start: int | None = NEVER, maps_start: int | None = NEVER):
-    """Which player moves when, in steps."""
-    return {"photometric_stop": photometric_stop, "content_start": content_start, "maps_start": maps_start}
+def _stages(
+    *, photometric_stop: int | None = None, content_start: int | None = None, maps_start: int | None = None
+) -> Config:
+    """Which player moves when, in steps; None for never."""
+    return stages(photometric_stop=photometric_stop, content_start=content_start, maps_start=maps_start)
 
 
 def vox256() -> Config:
@@ -64,32 +72,44 @@ def vox256() -> Config:
                 "other_weights": (),
             },
             "stages": _stages(),
-            "maps": {"ridge": 1e-3, "rectified": True},
-            "sound": {"window": 0.2, "frame": 320, "hop": 192, "bands": 16, "floor": 1e-6},
+            "maps": {"ridge": 1e-3, "rectified": True, "labels": ("pose", "audio")},
+            "sound": {
+                "window": config.data.get_ref("audio_window"),
+                "frame": 320,
+                "hop": 192,
+                "bands": 16,
+                "floor": 1e-6,
+            },
         }
     )
     config.lr = 1e-3
     config.optim.photometric = sgd(config, momentum=0.9)
     config.batch_size = 16
     config.steps = 3000 * 2000  # "epochs" of 2000 iterations, as the published script counts
-    config.frozen.vggface11 = ""  # only asked for where there is a second stage
+    for network in ("vggface11", "vggface", "vggmface"):  # one is asked for where there is a second stage
+        config.frozen[network] = ""
     return config
 
 
 def vox256_content() -> Config:
-    """Both stages in one run. How long the first one lasts is not published."""
+    """Both stages in one run. How long the first one lasts is not published.
+
+    An item is a person, so that the next example of a batch, which gives the other driver, is of somebody else.
+    """
     config = vox256()
+    config.data.by_identity = True
     config.steps = 800_000
-    config.model.stages = ConfigDict(_stages(photometric_stop=600_000, content_start=600_000))
+    config.model.stages = _stages(photometric_stop=600_000, content_start=600_000)
     config.optim.content = {**sgd(config, momentum=0.9).to_dict(), "lr": 1e-4}
     return config
 
 
 def _fit_maps(config: Config, steps: int) -> Config:
     """The networks of the run that it starts from stay as they are; only the maps are fitted."""
-    config.model.stages = ConfigDict(_stages(photometric_stop=0, maps_start=0))
+    config.model.stages = _stages(photometric_stop=0, maps_start=0)
     config.optim = ConfigDict()  # none is needed: they are fitted in closed form
     config.data.labels = ("pose", "audio")
+    config.model.maps.labels = config.data.get_ref("labels")
     config.data.flip = False  # labels would not follow
     config.steps = steps
     config.log_every = 50
@@ -146,7 +166,7 @@ def synth64() -> Config:
     config.save_every = 360
     config.eval_every = 360
     config.sample_every = 720
-    config.model.stages = ConfigDict(_stages(photometric_stop=640, maps_start=640))
+    config.model.stages = _stages(photometric_stop=640, maps_start=640)
     return config
 
 
@@ -156,7 +176,7 @@ def synth64_maps() -> Config:
 
 
 def smoke() -> Config:
-    """Everything once, in seconds."""
+    """The first stage, from the batch to the checkpoint, in seconds."""
     config = _small()
     config.model.size.update({"features": 4, "vector": 16})
     be_through_at_once(config)

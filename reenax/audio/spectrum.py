@@ -9,6 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from reenax.core.errors import UserError
+
 RATE = 16_000  # samples per second
 LOWEST, HIGHEST = 60.0, 7600.0  # Hz, of the outermost filters: voices, and what the sampling rate leaves of them
 
@@ -22,7 +24,10 @@ class SpectrumParams:
         frame: samples that one spectrum is made of.
         hop: samples from the beginning of one spectrum to that of the next.
         bands: filters, evenly spaced in mel.
-        floor: power that counts as silence; the number 1 stands for ten times as much. A sine of amplitude 1 has 1.
+        floor: power that counts as silence; the number 1 stands for nine times as much. A sine of amplitude 1 has 1.
+
+    Raises:
+        UserError: a value that is too small, a frame longer than the piece, or more bands than a frame resolves.
     """
 
     window: float = 0.2
@@ -30,6 +35,28 @@ class SpectrumParams:
     hop: int = 192
     bands: int = 16
     floor: float = 1e-6
+
+    def __post_init__(self) -> None:
+        prefix = "config.model.sound"
+        for name, least in (("frame", 2), ("hop", 1), ("bands", 1)):
+            if not getattr(self, name) >= least:
+                raise UserError(f"{prefix}.{name}={getattr(self, name)}: give {least} or more")
+        if not self.floor > 0:
+            raise UserError(f"{prefix}.floor={self.floor}: give a power above 0, such as 1e-6")
+        if self.frame > self.samples:
+            raise UserError(
+                f"{prefix}.frame={self.frame} is longer than the {self.samples} samples of window={self.window} s; "
+                f"take a shorter frame or a longer window"
+            )
+        try:
+            mel_filters(self.bands, self.points)
+        except ValueError as error:
+            raise UserError(f"{prefix}: {error}") from error
+
+    @property
+    def points(self) -> int:
+        """Of the Fourier transform of a frame."""
+        return 2 ** int(np.ceil(np.log2(self.frame)))
 
     @property
     def samples(self) -> int:
@@ -95,9 +122,8 @@ def log_mel(sound: Float[Array, "b n"], params: SpectrumParams) -> Float[Array, 
     begins = params.hop * np.arange(params.columns)
     frames = sound[:, begins[:, None] + np.arange(params.frame)[None, :]]
     taper = np.hanning(params.frame + 1)[:-1]
-    points = 2 ** int(np.ceil(np.log2(params.frame)))
-    spectrum = jnp.fft.rfft(frames * jnp.asarray(taper, sound.dtype)[None, None], points)
+    spectrum = jnp.fft.rfft(frames * jnp.asarray(taper, sound.dtype)[None, None], params.points)
     power = (spectrum.real**2 + spectrum.imag**2) * (2 / taper.sum()) ** 2
-    filters = jnp.asarray(mel_filters(params.bands, points).T, sound.dtype)
+    filters = jnp.asarray(mel_filters(params.bands, params.points).T, sound.dtype)
     energy = jnp.matmul(power, filters, precision="highest")
     return jnp.log10(1 + energy / params.floor).reshape(sound.shape[0], -1)

@@ -6,9 +6,9 @@
     posetobottle.pth      state_dict: 0.weight, 1.weight, 1.bias, 1.running_mean, 1.running_var
 
 Pose codes of the published layers are roll, pitch and yaw in radians; in which directions they count is not documented,
-and they are taken as ours. The regression from sound is published as a pickle, which is not read, since such a file can
-run code; it can be given as the tensors ``linearregression.coef`` [vector features] and ``linearregression.intercept``
-[vector].
+and they are taken as ours. The regression from sound is not imported: it reads features of another network than the
+spectra of sound that are used here. Tensors of it (``linearregression.coef`` [vector features] and
+``linearregression.intercept`` [vector]) are passed over.
 """
 
 from collections.abc import Iterable, Mapping
@@ -60,12 +60,14 @@ def read(path: Path) -> dict[str, Any]:
 def convert(checkpoint: Mapping[str, Any], method: X2Face) -> Variables:
     """The variables of all networks from the contents of a published checkpoint, or of several that were joined.
 
-    Maps that it does not hold are fresh, and their drivers are refused until they have been fitted.
+    Maps that it does not hold are fresh, that of sound always, and their drivers are refused until they have been
+    fitted.
 
     Raises:
         UserError: naming the tensors that are missing, unknown or misshapen.
     """
-    state, inner = _state(checkpoint), _block("driver", method.size.levels)
+    inner = _block("driver", method.size.levels)
+    state = {n: v for n, v in _state(checkpoint).items() if not n.startswith("linearregression.")}
     if not any(name.startswith(tuple(ROOTS.values())) for name in state):
         raise UserError(
             f"the file is no checkpoint of x2face: it has no {ROOTS['embedder']}.*; it holds "
@@ -104,9 +106,7 @@ def tensor_entries(shapes: Variables, levels: int) -> list[Entry]:
 
 def variable_shapes(method: X2Face) -> Variables:
     """Shapes of all variables."""
-    side = 2**method.size.levels
-    batch = {name: jnp.zeros((1, side, side, 3)) for name in ("source", "driving")}
-    return jax.eval_shape(method.init, jax.random.key(0), batch)
+    return jax.eval_shape(method.init, jax.random.key(0), _pair(method))
 
 
 def _state(checkpoint: Mapping[str, Any]) -> State:
@@ -128,6 +128,11 @@ def _position(parts: list[str], level: int) -> str:
 
 def _fresh(method: X2Face) -> Variables:
     """The maps as they begin; the large networks are not computed."""
+    pair = _pair(method)
+    return jax.jit(lambda key: {n: v for n, v in method.init(key, pair).items() if n in OPTIONAL})(jax.random.key(0))
+
+
+def _pair(method: X2Face) -> dict[str, Any]:
+    """Pictures of the method's size."""
     side = 2**method.size.levels
-    batch = {name: jnp.zeros((1, side, side, 3)) for name in ("source", "driving")}
-    return jax.jit(lambda key: {n: v for n, v in method.init(key, batch).items() if n in OPTIONAL})(jax.random.key(0))
+    return {name: jnp.zeros((1, side, side, 3)) for name in ("source", "driving")}

@@ -1,10 +1,13 @@
 """Sound as numbers: silence, tones in their bands, cutting at and beyond the ends."""
 
+from typing import Any
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from reenax.audio.spectrum import RATE, SpectrumParams, log_mel, mel_filters, windows_at
+from reenax.core.errors import UserError
 
 PARAMS = SpectrumParams()
 
@@ -61,3 +64,19 @@ def test_pieces_are_cut_around_their_times() -> None:
 def test_pieces_of_another_length_are_refused() -> None:
     with pytest.raises(ValueError, match=r"pieces of 1600 samples, but window=0\.2 s are 3200"):
         log_mel(jnp.zeros((1, 1600)), PARAMS)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"hop": 0}, r"config\.model\.sound\.hop=0: give 1 or more"),
+        ({"frame": 1}, r"sound\.frame=1: give 2 or more"),
+        ({"bands": 0}, r"sound\.bands=0: give 1 or more"),
+        ({"floor": 0.0}, r"sound\.floor=0\.0: give a power above 0"),
+        ({"frame": 3201}, r"sound\.frame=3201 is longer than the 3200 samples of window=0\.2 s; take"),
+        ({"bands": 200}, r"config\.model\.sound: 200 bands are more than spectra of 512 points resolve; take fewer"),
+    ],
+)
+def test_impossible_descriptions_are_refused(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        SpectrumParams(**values)

@@ -17,8 +17,10 @@ from reenax.core.errors import UserError
 from reenax.core.step import due, train_step
 from reenax.core.types import AudioDrive, LabelDrive, PoseDrive, Source, VideoDrive, param_count
 from reenax.geometry.grids import coordinate_grid
+from reenax.geometry.sampling import grid_sample
 from reenax.methods.x2face import X2Face, game
 from reenax.methods.x2face.networks import OF_CODE, Embedded, embed
+from reenax.train.config import override
 from reenax.train.runs import make_method
 from tests.methods.contracts import (
     Started,
@@ -201,6 +203,24 @@ def test_content_terms_are_as_large_as_the_photometric_one(small: Started) -> No
     assert abs(slope) > 1e-6
 
 
+def test_the_other_driver_is_that_of_the_next_example(small: Started, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last one's is that of the first; what is compared with is the source."""
+    batch, seen = as_floats(labelled(3)), []
+
+    def spied(kind: str, variables: Any, taps: tuple[str, ...], dtype: Any = None) -> Any:
+        features = two_layers(kind, variables, taps)
+        return lambda x: seen.append(x) or features(x)
+
+    monkeypatch.setattr(game, "face_features", spied)
+    method, variables = small.method, {**small.state.variables, "vggface11": {}}
+    method.game.content_loss(variables, batch, jax.random.key(0), step=jnp.zeros((), int), shared=None)
+    sources, driving = game.frames_of(batch)
+    forward = method.game.forward(variables, sources, driving)
+    wanted = grid_sample(forward.embedded.face, forward.grid[jnp.asarray([1, 2, 0])])
+    np.testing.assert_allclose(seen[2], wanted, atol=1e-5)
+    np.testing.assert_array_equal(seen[3], sources[:, 0])
+
+
 def test_weights_are_one_per_layer_and_batches_two_at_least(small: Started) -> None:
     with pytest.raises(UserError, match="same_weights has 1 numbers for 2 layers"):
         method_of({**SMALL, "content": {**SMALL["content"], "same_weights": (1.0,)}})
@@ -270,6 +290,12 @@ def test_refusals(small: Started) -> None:
     run = small.method.reenactor(variables, source)
     with pytest.raises(UserError, match="no map pose_from_vector yet: fit the maps with"):
         run(PoseDrive(jnp.zeros((1, 3))))
+    other = {**variables["pose_from_vector"], "params": {"kernel": jnp.ones((8, 3)), "bias": jnp.zeros(3)}}
+    half = small.method.reenactor({**variables, "pose_from_vector": other}, source)
+    with pytest.raises(UserError, match="no map vector_from_pose yet"):
+        half(PoseDrive(jnp.zeros((1, 3))))
+    with pytest.raises(UserError, match="no map vector_from_pose yet"):
+        half(AudioDrive(jnp.zeros(3200), jnp.zeros(1)))
     with pytest.raises(UserError, match="x2face is driven by video or pose or audio, not by labels"):
         run(LabelDrive(jnp.zeros((1, 3))))
     with pytest.raises(UserError, match=r"overlay is \[4, 4, 4\]; RGBA pictures of \[8, 8, 4\]"):
@@ -342,6 +368,105 @@ def test_embedded_faces_are_means_weighted_by_confidence() -> None:
     np.testing.assert_allclose(biased.face, (1.1 * frames[:, 0] + 3.1 * frames[:, 1]) / 4.2, atol=1e-5)
 
 
+@pytest.mark.parametrize("bias", [0.0, 0.1])
+def test_tiny_confidences_are_no_division_by_zero(bias: float) -> None:
+    """Value and gradient are those of exp(c) + bias, whose exponents are around -100."""
+    random = np.random.default_rng(0)
+    frames = random.uniform(size=(1, 2, 3, 3, 3)).astype(np.float32)
+    c = (-100 + random.normal(size=(1, 2, 3, 3, 1))).astype(np.float32)
+
+    @jax.jit
+    def summed(c: jax.Array) -> Any:
+        outputs = jnp.concatenate([jnp.zeros((1, 2, 3, 3, 2)), c], axis=-1)
+        face = embed(jnp.asarray(frames), outputs, bias).face
+        return jnp.sum(face**2), face
+
+    (_, face), gradient = jax.value_and_grad(summed, has_aux=True)(jnp.asarray(c))
+    weight = np.exp(c.astype(np.float64)) + bias
+    wanted = (weight * frames).sum(1) / weight.sum(1)
+    np.testing.assert_allclose(face, wanted, rtol=1e-5)
+    # of sum(face^2): every weight moves the face by (its frame - the face) / sum of weights
+    slope = 2 * wanted[:, None] * (frames - wanted[:, None]) / weight.sum(1)[:, None]
+    slope = slope.sum(-1, keepdims=True) * np.exp(c.astype(np.float64))
+    np.testing.assert_allclose(gradient, slope, rtol=1e-3, atol=1e-12)
+    assert (float(jnp.abs(gradient).max()) > 1e-3) == (bias == 0)
+
+
+def test_sources_are_weighed_as_in_training(small: Started) -> None:
+    """Unless another bias is asked for; biases below 0 are refused."""
+    frames, variables, large = as_floats(small.batch)["source"], small.state.variables, 1e3
+    method = method_of(confidence_bias=large)
+
+    def embedded(method: X2Face, **options: Any) -> jax.Array:
+        return method.reenactor(variables, Source(frames), view="embedded", **options)(VideoDrive(frames[:1]))
+
+    as_trained = embedded(method)
+    np.testing.assert_array_equal(as_trained, embedded(method_of(), confidence_bias=large))
+    assert float(jnp.abs(as_trained - embedded(method, confidence_bias=0.0)).max()) > 1e-4
+    with pytest.raises(UserError, match=r"confidence_bias must be 0 or more, got -0\.1"):
+        embedded(method, confidence_bias=-0.1)
+    with pytest.raises(UserError, match=r"config\.model\.confidence_bias=-0\.1: give 0 or more"):
+        method_of(confidence_bias=-0.1)
+
+
+def test_what_examples_lack_is_named(small: Started) -> None:
+    """Of a window, or of pairs without labels."""
+    game_of, batch, variables = small.method.game, as_floats(small.batch), small.state.variables
+    how: dict[str, Any] = {"step": jnp.zeros((), int), "shared": None}
+    window = {"frames": jnp.stack([batch["source"], batch["driving"]], axis=1)}
+    pictures = {name: batch[name] for name in ("source", "driving")}
+    with pytest.raises(UserError, match=r"'source_landmarks_mean', .*sampler='pair' with 'landmarks_mean' among"):
+        jax.eval_shape(lambda b: game_of.photometric_loss(variables, b, jax.random.key(0), **how), window)
+    with pytest.raises(UserError, match=r"reads 'source_landmarks_mean', which the examples lack: use config\.data"):
+        jax.eval_shape(lambda b: game_of.photometric_loss(variables, b, jax.random.key(0), **how), pictures)
+    boxes = method_of({**SMALL, "losses": {"mouth": 1.0}}).game
+    with pytest.raises(UserError, match="reads 'driving_landmarks'"):
+        jax.eval_shape(lambda b: boxes.photometric_loss(variables, b, jax.random.key(0), **how), pictures)
+    head = method_of({**SMALL, "losses": {"landmarks": 1.0, "landmark_points": (30, 8)}}).game
+    with pytest.raises(UserError, match="reads 'driving_landmarks_mean'"):
+        jax.eval_shape(lambda b: head.photometric_loss(variables, b, jax.random.key(0), **how), pictures)
+    with pytest.raises(UserError, match="x2face reads 'source', which .*sampler='pair'$"):
+        game_of.labelled_vectors(variables, window, "pose")
+    with pytest.raises(UserError, match="reads 'source_audio'.* with 'audio' among"):
+        game_of.labelled_vectors(variables, pictures, "audio")
+    with pytest.raises(UserError, match="reads 'driving'"):
+        game.frames_of({"source": batch["source"]})
+    short = {**batch, **{f"{name}_audio": batch[f"{name}_audio"][:, :1600] for name in ("source", "driving")}}
+    (sound,) = (player for player in small.players if player.name == "vector_from_audio")
+    with pytest.raises(UserError, match=r"1600 samples of sound, .*window=0\.2 s are 3200: set config\.data\.audio_w"):
+        sound.update.examples(variables, short)
+
+
+def test_maps_are_fitted_to_the_labels_that_there_are() -> None:
+    def made(*labels: str) -> X2Face:
+        return method_of({**SMALL, "stages": {"photometric_stop": 0, "maps_start": 0}, "maps": {"labels": labels}})
+
+    assert made("pose").fields == {"frames", "pose"}
+    assert tuple(p.name for p in made("pose").players({})) == MAPS[:2]
+    assert made("audio").fields == {"frames", "audio"}
+    assert tuple(p.name for p in made("audio").players({})) == MAPS[2:]
+    with pytest.raises(UserError, match="maps are fitted to 'pose', 'audio' or both"):
+        made("landmarks")
+    config = override(configs.get_config("vox256_maps"), ["--config.data.labels=pose"])
+    assert make_method(config).fields == {"frames", "pose"}
+
+
+def test_keys_of_the_published_configs_can_be_changed() -> None:
+    """To another network of faces, with layers of its own; stages to steps; the sound's window in one place."""
+    layers = ["--config.model.content.same=('relu2', 'relu5')", "--config.model.content.other=('relu5',)"]
+    network = ["--config.model.content.network=vggmface", "--config.frozen.vggmface=DIR"]
+    others = ["--config.model.stages.content_start=5", "--config.data.audio_window=0.3"]
+    config = override(configs.get_config("vox256_content"), [*layers, *network, *others])
+    method = make_method(config)
+    assert isinstance(method, X2Face)
+    assert set(method.frozen) == {"vggmface"}
+    assert set(method.frozen) < set(config.frozen)
+    assert method.stages == game.Stages(photometric_stop=600_000, content_start=5)
+    assert method.sound.window == config.data.audio_window == 0.3
+    assert config.data.by_identity  # the other driver is another person
+    assert not configs.get_config("vox256").data.by_identity
+
+
 def test_several_sources_are_embedded_one_by_one(small: Started) -> None:
     """A window's last frame is the driving one; with several sources the reenactor averages them too."""
     picture = make_batch(SIDE)["source"]
@@ -360,8 +485,14 @@ def test_several_sources_are_embedded_one_by_one(small: Started) -> None:
         ({"ngf": 64}, r"config\.model\.ngf is no key .* size,"),
         ({"size": {"inner_nc": 128}}, r"size\.inner_nc .*vector"),
         ({"stages": {"avd_start": 0}}, r"stages\.avd_start .*maps_start"),
+        ({"losses": {"deformed": 0.5}}, r"losses\.deformed is no key .*photometric"),
+        (
+            {"losses": {"canonical": 1.0, "landmark_points": (30, 8), "canonical_points": (0.0,) * 3}},
+            "canonical_points has 3 numbers for 2 landmark_points; give x and y of each",
+        ),
+        ({"losses": {"landmarks": 1.0}}, "landmark_points is empty"),
     ],
 )
-def test_unknown_keys_are_named_with_the_known_ones(values: dict[str, Any], message: str) -> None:
+def test_impossible_values_are_refused(values: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         from_mapping(X2Face, values)

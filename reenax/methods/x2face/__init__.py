@@ -17,11 +17,12 @@ sound into the space of driving vectors let these drive the same networks, which
 What differs from the paper and its code:
 
 - The second stage was never published as code. Its terms are weighted by running ratios through which no gradient
-  flows, or by fixed constants; the other person's driving frame is that of the next example of the batch.
+  flows, or by fixed constants; the other person's driving frame is that of the next example of the batch. It is
+  another person's where items are people (``data.by_identity``), but now and then where an epoch ends.
 - The maps P (poses of vectors), Q (vectors of poses) and R (vectors of sound) are fitted by ridge regression in closed
   form over all that the training has shown, with no learning rate. How the authors fitted them is not published.
 - The 256 features of sound came from a network that is not to be had. Here they are logarithmic mel spectra of the
-  same 0.2 s, see `reenax.audio.spectrum`; the number is free.
+  same 0.2 s, see `reenax.audio.spectrum`; the number is free. So a published R is not imported, it has to be fitted.
 - Motion is taken as it is unless mode "relative" is asked for, which adds differences of driving vectors.
 - Speech is heard against its beginning: what is said while the source frame is seen is the beginning of the sound.
 
@@ -77,6 +78,9 @@ class X2Face(Method):
         sound: how 0.2 s of sound are described.
         dtype: "float32" or "bfloat16", what the large networks compute in; params and losses stay float32.
         remat: compute activations again in the backward pass, to save memory.
+
+    Raises:
+        UserError: a confidence_bias below 0.
     """
 
     size: SizeParams = dataclasses.field(default_factory=SizeParams)
@@ -93,10 +97,14 @@ class X2Face(Method):
     max_sources = 8
     options = reenact.OPTIONS
 
+    def __post_init__(self) -> None:
+        if not self.confidence_bias >= 0:
+            raise UserError(f"config.model.confidence_bias={self.confidence_bias}: give 0 or more")
+
     @property
     def fields(self) -> frozenset[str]:  # pyright: ignore[reportIncompatibleVariableOverride]
         """Frames, and where maps are fitted what they are fitted to."""
-        return frozenset({"frames"} | ({"pose", "audio"} if self.stages.maps_start is not None else set()))
+        return frozenset({"frames", *(self.maps.labels if self.stages.maps_start is not None else ())})
 
     @property
     def frozen(self) -> Mapping[str, FrozenNetwork]:  # pyright: ignore[reportIncompatibleVariableOverride]

@@ -49,9 +49,20 @@ class LossParams(PictureWeights):
 
     scales: tuple[float, ...] = (1.0,)
     perceptual: tuple[float, ...] = ()
+    deformed: float = dataclasses.field(default=0.0, init=False)  # no key: all that is made is the warped source
     photometric: float = 1.0
     canonical: float = 0.0
     canonical_points: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        prefix = "config.model.losses"
+        if (self.canonical or self.landmarks) and not self.landmark_points:
+            raise UserError(f"{prefix}.landmark_points is empty: canonical and landmarks need some of 0 to 67")
+        if self.canonical and len(self.canonical_points) != 2 * len(self.landmark_points):
+            raise UserError(
+                f"{prefix}.canonical_points has {len(self.canonical_points)} numbers for "
+                f"{len(self.landmark_points)} landmark_points; give x and y of each"
+            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,10 +132,16 @@ class MapParams:
     Attributes:
         ridge: weight of the kernels' squares, in units of the inputs' mean variance.
         rectified: R tells the driving vector behind the ReLU, as the published audio demo reads it, or before.
+        labels: what they are fitted to: "pose" for P and Q, "audio" for R.
     """
 
     ridge: float = 1e-3
     rectified: bool = True
+    labels: tuple[str, ...] = ("pose", "audio")
+
+    def __post_init__(self) -> None:
+        if not self.labels or set(self.labels) - {"pose", "audio"}:
+            raise UserError(f"config.model.maps.labels={self.labels}: maps are fitted to 'pose', 'audio' or both")
 
 
 class Forward(NamedTuple):
@@ -145,11 +162,29 @@ class Forward(NamedTuple):
     mutated: Mapping[str, Any]
 
 
+def require(batch: Batch, *names: str) -> None:
+    """Refuses examples that lack what losses or maps read of them.
+
+    Raises:
+        UserError: naming what is missing.
+    """
+    for name in names:
+        if name not in batch:
+            _, _, label = name.partition("_")
+            cure = f" with {label!r} among config.data.labels" if label else ""
+            raise UserError(f"x2face reads {name!r}, which the examples lack: use config.data.sampler='pair'{cure}")
+
+
 def frames_of(batch: Batch) -> tuple[Float[Array, "b k h w 3"], Float[Array, "b h w 3"]]:
-    """Source frames and driving frame in [0, 1]: of a pair, or of a window, whose last frame is the driving one."""
+    """Source frames and driving frame in [0, 1]: of a pair, or of a window, whose last frame is the driving one.
+
+    Raises:
+        UserError: the examples are neither.
+    """
     if "frames" in batch:
         frames = to_unit(batch["frames"])
         return frames[:, :-1], frames[:, -1]
+    require(batch, "source", "driving")
     return to_unit(batch["source"])[:, None], to_unit(batch["driving"])
 
 
@@ -203,8 +238,13 @@ class Game:
         return (jax.checkpoint(run) if self.remat else run)(variables, frames)
 
     def picture_terms(self, variables: Variables, forward: Forward, driving: Array, batch: Batch) -> dict[str, Array]:
-        """The weighted terms of stage 1."""
+        """The weighted terms of stage 1.
+
+        Raises:
+            UserError: the examples lack a label that one of them reads.
+        """
         w, made, terms = self.losses, forward.generated, {}
+        require(batch, *(["driving_landmarks"] if w.mouth or w.eyes else []))
         if w.photometric:
             terms["photometric"] = w.photometric * jnp.mean(jnp.abs(made - driving))
         layout = {"dtype": self.dtype, "remat": self.remat}
@@ -212,6 +252,7 @@ class Game:
         if w.canonical:
             terms["canonical"] = w.canonical * self._off_canonical(forward, batch)
         if w.landmarks:
+            require(batch, "driving_landmarks_mean")
             found = self.networks.landmarks(variables, forward.vector)
             away = found - batch["driving_landmarks_mean"][:, jnp.asarray(w.landmark_points, jnp.int32)]
             terms["landmarks"] = w.landmarks * jnp.mean(jnp.abs(away))
@@ -219,6 +260,7 @@ class Game:
 
     def _off_canonical(self, forward: Forward, batch: Batch) -> Float[Array, ""]:
         """Mean distance in [-1, 1] of landmarks from where both grids should find them."""
+        require(batch, "source_landmarks_mean", "driving_landmarks_mean")
         chosen = jnp.asarray(self.losses.landmark_points, jnp.int32)
         points = jnp.asarray(self.losses.canonical_points, forward.grid.dtype).reshape(1, -1, 2)
         source, driving = (batch[f"{name}_landmarks_mean"][:, chosen] for name in ("source", "driving"))
@@ -245,7 +287,7 @@ class Game:
         forward = self.forward(variables, sources, driving)
         terms = self.picture_terms(variables, forward, driving, batch)
         photometric = jnp.mean(jnp.abs(forward.generated - driving))
-        by_other = grid_sample(forward.embedded.face, jnp.roll(forward.grid, 1, axis=0))
+        by_other = grid_sample(forward.embedded.face, jnp.roll(forward.grid, -1, axis=0))
         p, metrics = self.content, {}
         for name, made, wanted in (("same", forward.generated, driving), ("other", by_other, sources[:, 0])):
             layers, share, weights = (getattr(p, f"{name}{part}") for part in ("", "_share", "_weights"))
@@ -268,7 +310,12 @@ class Game:
         return {n: jnp.mean(jnp.abs(seen[n].astype(made.dtype) - known[n].astype(made.dtype))) for n in layers}
 
     def labelled_vectors(self, variables: Variables, batch: Batch, label: str) -> tuple[Array, Array]:
-        """Driving vectors of both frames of every pair, in evaluation mode, and their labels."""
+        """Driving vectors of both frames of every pair, in evaluation mode, and their labels.
+
+        Raises:
+            UserError: the examples are no pairs, or lack the label.
+        """
+        require(batch, "source", "driving", f"source_{label}", f"driving_{label}")
         frames = jnp.concatenate([batch["source"], batch["driving"]])
         labels = jnp.concatenate([batch[f"source_{label}"], batch[f"driving_{label}"]])
         return self.networks.vectors(variables, to_unit(frames)), labels
@@ -283,6 +330,11 @@ class Game:
 
     def _sounds_and_vectors(self, variables: Variables, batch: Batch) -> tuple[Array, Array]:
         vectors, sound = self.labelled_vectors(variables, batch, "audio")
+        if sound.shape[1] != self.sound.samples:
+            raise UserError(
+                f"the examples have {sound.shape[1]} samples of sound, config.model.sound.window={self.sound.window} s "
+                f"are {self.sound.samples}: set config.data.audio_window={self.sound.window} too"
+            )
         features = log_mel(sound.astype(vectors.dtype) / 32768, self.sound)
         return features, jax.nn.relu(vectors) if self.maps.rectified else vectors
 
@@ -307,11 +359,12 @@ class Game:
             players.append(Player("content", large, gradient("content", self.content_loss), when))
         if s.maps_start is not None:
             n, ridge = self.networks, self.maps.ridge
-            updates = {
-                "pose_from_vector": LeastSquares(self._vectors_and_codes, n.codes, ridge=ridge),
-                "vector_from_pose": LeastSquares(self._codes_and_vectors, n.from_codes, normed_params, ridge),
-                "vector_from_audio": LeastSquares(self._sounds_and_vectors, n.from_sound, ridge=ridge),
-            }
+            updates = {}
+            if "pose" in self.maps.labels:
+                updates["pose_from_vector"] = LeastSquares(self._vectors_and_codes, n.codes, ridge=ridge)
+                updates["vector_from_pose"] = LeastSquares(self._codes_and_vectors, n.from_codes, normed_params, ridge)
+            if "audio" in self.maps.labels:
+                updates["vector_from_audio"] = LeastSquares(self._sounds_and_vectors, n.from_sound, ridge=ridge)
             players += [Player(name, (name,), update, Every(start=s.maps_start)) for name, update in updates.items()]
         if not players:
             raise UserError("config.model.stages leaves nothing to train: no stage ever begins")

@@ -24,7 +24,8 @@ from reenax.nn.unet import UNet, UNetParams
 
 ANGLES = 3  # of a pose code: roll, pitch, yaw in radians
 OF_CODE = (2, 0, 1)  # where they are in pitch, yaw, roll
-XAVIER: Initializer = nn.initializers.xavier_normal()  # one object, so that equal networks have equal hashes
+# One object, so that equal networks have equal hashes. Flax's own xavier_normal cuts the normal's tails.
+XAVIER: Initializer = nn.initializers.variance_scaling(1.0, "fan_avg", "normal")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,7 +76,7 @@ def _unet(params: UNetParams, size: SizeParams, dtype: DTypeLike | None) -> UNet
 
 
 class VectorFromPose(nn.Module):
-    """Q: pose codes to driving vectors, a linear map and a batch norm.
+    """Q: pose codes to driving vectors, a linear map, zero until it has been fitted, and a batch norm.
 
     Attributes:
         features: length of the driving vector.
@@ -85,7 +86,8 @@ class VectorFromPose(nn.Module):
 
     @nn.compact
     def __call__(self, codes: Float[Array, "b 3"], *, train: bool) -> Float[Array, "b {self.features}"]:
-        x = nn.Dense(self.features, use_bias=False, kernel_init=XAVIER, precision="highest", name="dense")(codes)
+        zero = nn.initializers.zeros_init()
+        x = nn.Dense(self.features, use_bias=False, kernel_init=zero, precision="highest", name="dense")(codes)
         return BatchNorm(name="norm")(x, train=train)
 
 
@@ -122,16 +124,17 @@ def embed(
     Args:
         frames: source frames.
         outputs: of the embedding network: raw offsets and logarithms of confidences.
-        bias: what is added to every confidence.
+        bias: what is added to every confidence, not below 0.
     """
     b, k = frames.shape[:2]
     outputs = wide(outputs)
     grid = moved_grid(outputs[..., :2].reshape(b * k, *outputs.shape[2:4], 2))
     warped = grid_sample(frames.reshape(b * k, *frames.shape[2:]), grid).reshape(frames.shape)
     confidence = outputs[..., 2:]
-    # the largest confidence is taken out of numerator and denominator, so that none overflows
-    top = jax.lax.stop_gradient(jnp.max(confidence, axis=1, keepdims=True))
-    weight = jnp.exp(confidence - top) + bias * jnp.exp(-top)
+    # the largest summand is taken out of numerator and denominator, so that none overflows
+    least = jnp.log(jnp.asarray(bias, confidence.dtype))
+    top = jax.lax.stop_gradient(jnp.maximum(jnp.max(confidence, axis=1, keepdims=True), least))
+    weight = jnp.exp(confidence - top) + jnp.exp(least - top)
     face = jnp.sum(weight * warped, axis=1) / jnp.sum(weight, axis=1)
     return Embedded(face, grid.reshape(b, k, *grid.shape[1:]), confidence)
 

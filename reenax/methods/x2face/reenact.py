@@ -28,9 +28,9 @@ OPTIONS = {
         ("relative", "absolute"),
     ),
     "confidence_bias": Option(
-        0.1,
-        "added to the confidence of every source frame before they are averaged; 0 for the published average of the "
-        "embedded face alone",
+        None,
+        "added to the confidence of every source frame before they are averaged, by default as in training; 0 for the "
+        "published average of the embedded face alone",
     ),
     "overlay": Option(
         None,
@@ -122,9 +122,10 @@ def _codes(drive: PoseDrive) -> Float[Array, "t 3"]:
 
 
 def _check_maps(variables: Variables, *names: str) -> None:
-    """Refuses maps that were never fitted: they begin at zero."""
+    """Refuses maps that were never fitted: their kernels begin at zero."""
     for name in names:
-        if not np.any(np.asarray(variables[name]["params"]["kernel"])):
+        (kernel,) = (x for x in jax.tree.leaves(variables[name]["params"]) if x.ndim == 2)
+        if not np.any(np.asarray(kernel)):
             raise UserError(
                 f"this x2face has no map {name} yet: fit the maps with `reenax train --config configs/x2face.py:"
                 f"vox256_maps --warm-start RUN` (or another config of maps)"
@@ -138,7 +139,7 @@ def reenactor(
     *,
     anchor: Drive | None = None,
     mode: str = "absolute",
-    confidence_bias: float = 0.1,
+    confidence_bias: float | None = None,
     view: str = "result",
     overlay: Float[Array, "h w 4"] | Float[np.ndarray, "h w 4"] | None = None,
 ) -> Reenactor:
@@ -151,24 +152,27 @@ def reenactor(
         anchor: the driver's beginning: what relative motion is measured from, and for speech what is heard while the
             source frame is seen (silence without an anchor).
         mode: see `OPTIONS`; for poses "relative" adds the change of the pose to the source's own.
-        confidence_bias: see `OPTIONS`.
+        confidence_bias: see `OPTIONS`; None for that of the training.
         view: "result", or "embedded" for the embedded face, as often as the driver has frames.
         overlay: RGBA in [0, 1] of the pictures' size, laid on the embedded face: it follows the face.
 
     Raises:
-        UserError: an unknown mode or view, relative motion without an anchor, an overlay of another size, a driver of
-            another kind, or one that needs maps that were never fitted.
+        UserError: an unknown mode or view, a bias below 0, relative motion without an anchor, an overlay of another
+            size, a driver of another kind, or one that needs maps that were never fitted.
     """
     for name, value in (("mode", mode), ("view", view)):
         if value not in (choices := OPTIONS[name].choices):
             raise UserError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
     if mode == "relative" and anchor is None:
         raise UserError('mode "relative" needs an anchor, the first driving frame: give one, or use mode "absolute"')
+    bias = animator.networks.confidence_bias if confidence_bias is None else confidence_bias
+    if not bias >= 0:
+        raise UserError(f"confidence_bias must be 0 or more, got {bias}")
     size = source.frames.shape[1:3]
     laid = jnp.zeros((*size, 4)) if overlay is None else jnp.asarray(overlay)
     if laid.shape != (*size, 4):
         raise UserError(f"the overlay is {list(laid.shape)}; RGBA pictures of {[*size, 4]} can be laid on the face")
-    prepared = _prepare(animator, variables, source.frames, laid, jnp.asarray(confidence_bias, source.frames.dtype))
+    prepared = _prepare(animator, variables, source.frames, laid, jnp.asarray(bias, source.frames.dtype))
     relative = mode == "relative"
 
     def vectors_of(drive: Drive) -> Float[Array, "t e"]:
@@ -180,10 +184,10 @@ def reenactor(
                 vectors = prepared.vector + vectors - _vectors(animator, variables, start.frames[:1])
             return vectors
         if isinstance(drive, PoseDrive):
-            _check_maps(variables, "pose_from_vector")
+            _check_maps(variables, "pose_from_vector", "vector_from_pose")
             own = _codes(start)[:1] if relative and isinstance(start, PoseDrive) else None
             return _posed(animator, variables, prepared, _codes(drive), own)
-        _check_maps(variables, "pose_from_vector", "vector_from_audio")
+        _check_maps(variables, "pose_from_vector", "vector_from_pose", "vector_from_audio")
         silence = AudioDrive(jnp.zeros(0, drive.waveform.dtype), jnp.zeros(1))
         heard = _features(animator, start if isinstance(start, AudioDrive) else silence)[:1]
         return _spoken(animator, variables, prepared, _features(animator, drive), heard)
