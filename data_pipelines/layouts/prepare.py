@@ -228,7 +228,8 @@ def _record(
 def _usable(parts: Sequence[Part], whole: bool) -> tuple[list[Skipped], set[str]]:
     """What gave no square, and the names of the pictures that are kept.
 
-    whole: of people whose neutral, frontal, straight picture is missing nothing is kept.
+    whole: of people whose neutral, frontal, straight picture is missing nothing is kept, and of others no picture
+        without a neutral one of the same view and gaze (`data_pipelines.acted` needs both).
     """
     skipped: list[Skipped] = []
     kept: dict[str, list[Still]] = {}
@@ -238,12 +239,22 @@ def _usable(parts: Sequence[Part], whole: bool) -> tuple[list[Skipped], set[str]
                 kept.setdefault(still.identity, []).append(still)
             else:
                 skipped.append(Skipped(still.path, *square))
-    for identity, stills in sorted(kept.items()):
-        if whole and not any(not still.labels["acted"].any() for still in stills):
-            reason = f"no usable picture shows {identity} neutral, frontal and straight"
-            skipped += [Skipped(still.path, "incomplete", reason) for still in stills]
-            kept[identity] = []
+    for identity, stills in sorted(kept.items()) if whole else ():
+        neutral = {(view, gaze) for expression, view, gaze in (_acted(still) for still in stills) if expression == 0}
+        reason = f"no usable picture shows {identity} neutral, frontal and straight"
+        if (0, 0) in neutral:
+            reason = f"no usable picture shows {identity} neutral with its view and gaze"
+        else:
+            neutral = set()
+        skipped += [Skipped(s.path, "incomplete", reason) for s in stills if _acted(s)[1:] not in neutral]
+        kept[identity] = [still for still in stills if _acted(still)[1:] in neutral]
     return skipped, {still.name for stills in kept.values() for still in stills}
+
+
+def _acted(still: Still) -> tuple[int, int, int]:
+    """Numbers of the expression, the view and the gaze."""
+    expression, view, gaze = still.labels["acted"].tolist()
+    return expression, view, gaze
 
 
 def _make_all(out: Path, parts: Sequence[Part], workers: int, progress: bool) -> None:

@@ -16,6 +16,8 @@ from tests.data_pipelines.layouts.folders import SIZE, colour_of, records_of, ru
 GOLDEN = Path(__file__).parents[2] / "golden/cases/freenet/landmark_ops.npz"
 PEOPLE = {"01": "Caucasian_female", "07": "Moroccan_male", "12": "Caucasian_male"}
 CAST = [("neutral", "frontal", "090"), ("happy", "left", "045"), ("angry", "frontal", "135")]
+CAST += [("neutral", "left", "045"), ("neutral", "frontal", "135")]
+ACTED = [(0, 0, 0), (5, 1, 1), (1, 2, 0), (0, 1, 1), (0, 2, 0)]
 
 
 def name_of(person: str, expression: str, gaze: str, camera: str) -> str:
@@ -36,7 +38,7 @@ def line_of(name: str, points: np.ndarray, width: int, height: int, more: str = 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three people act three things each, in a folder per camera; the last one is never neutral."""
+    """Three people act two things each and are neutral beside, but the last one, in a folder per camera."""
     folder = tmp_path_factory.mktemp("rafd")
     for number, person in enumerate(PEOPLE):
         for place, (expression, gaze, camera) in enumerate(CAST):
@@ -56,11 +58,11 @@ def test_people_are_records_that_tell_what_is_acted(folder: Path, tmp_path: Path
     assert set(everybody) == {"01/0000", "07/0000"}
     for name, record in everybody.items():
         number = list(PEOPLE).index(name[:2])
-        acted = record["acted"].tolist()
-        assert sorted(acted) == [[0, 0, 0], [1, 2, 0], [5, 1, 1]]
+        acted = [tuple(row) for row in record["acted"].tolist()]
+        assert sorted(acted) == sorted(ACTED)
         assert record["acted"].dtype == np.int32
         for row, attributes, colour in zip(acted, record["attributes"], record["colours"], strict=True):
-            assert np.abs(colour - colour_of(3 * number + [0, 5, 1].index(row[0]))).max() < 6
+            assert np.abs(colour - colour_of(3 * number + ACTED.index(row))).max() < 6
             assert attributes.argmax() == {0: 5, 5: 4, 1: 0}[row[0]]  # in the order of the alphabet
             assert (attributes.shape, attributes.sum()) == ((8,), 1)
         np.testing.assert_array_equal(record["bbox"], [0, 8, 48, 56])
@@ -74,7 +76,8 @@ def test_some_pictures_of_everybody_can_be_the_test(folder: Path, tmp_path: Path
     records = records_of(tmp_path / "data")
     assert set(records["train"]) == {"01/0000", "07/0000", "12/0000"}
     assert set(records["test"]) == {"01/0001", "07/0001", "12/0001"}
-    assert {len(record["frames"]) for record in records["test"].values()} == {1}
+    counts = {name: len(record["frames"]) for name, record in records["test"].items()}
+    assert counts == {"01/0001": 2, "07/0001": 2, "12/0001": 1}
 
 
 def test_faces_are_found_where_no_landmarks_are_told(
@@ -91,7 +94,7 @@ def test_faces_are_found_where_no_landmarks_are_told(
     monkeypatch.setattr("data_pipelines.faces.require", lambda: Path())
     report = run(folder, tmp_path / "data", "rafd", test_share=0)
     records = records_of(tmp_path / "data")["train"]
-    assert [len(record["frames"]) for record in records.values()] == [2, 3]
+    assert [len(record["frames"]) for record in records.values()] == [4, 5]
     np.testing.assert_array_equal(records["07/0000"]["bbox"], [1, 9, 39, 47])
     low, high = records["07/0000"]["landmarks"][0, [0, -1]]
     np.testing.assert_allclose(
@@ -119,7 +122,7 @@ def test_landmarks_in_text_files_decide_what_is_cut(folder: Path, tmp_path: Path
     report = run(told, tmp_path / "data", "rafd", split="clips", test_share=0)
     records = records_of(tmp_path / "data")["train"]
     for record in records.values():
-        for at, name in enumerate(sorted(name for name in names[:-2] if f"_{record['identity']}_" in name)):
+        for at, name in enumerate(sorted(name for name in names[:-3] if f"_{record['identity']}_" in name)):
             x, y, half = square_around(points[name])
             corner, side = np.round([x - half, y - half]), round(2 * half)
             box = np.concatenate([corner, corner + side])
@@ -130,7 +133,10 @@ def test_landmarks_in_text_files_decide_what_is_cut(folder: Path, tmp_path: Path
             longer = np.ptp(points[name], axis=0).max()
             assert np.ptp(found, axis=0).max() == pytest.approx(2 * SIZE / 15 * longer / side, rel=1e-4)
     kinds = sorted(one.kind for one in report.skipped)
-    assert kinds == ["damaged line", "incomplete", "unknown name", "unlabelled", "unlabelled"]
+    assert kinds == ["damaged line", "incomplete", "incomplete", "unknown name", "unlabelled", "unlabelled"]
+    assert [one.reason for one in report.skipped if one.path.stem == names[-3]] == [  # names[-2] is its neutral one
+        "no usable picture shows 07 neutral with its view and gaze"
+    ]
     assert any("48x64 pixels, but its landmarks are of a picture of 512x512" in one.reason for one in report.skipped)
 
 
@@ -175,6 +181,7 @@ def test_multi_pie_is_read_by_its_names(tmp_path: Path) -> None:
     names = [
         "001_0_051_07",
         "001_2_051_07",
+        "001_0_04_1_00",
         "001_2_04_1_00",
         "002_0_05_1_07",
         "002_1_190_07",
@@ -190,12 +197,13 @@ def test_multi_pie_is_read_by_its_names(tmp_path: Path) -> None:
     report = run(tmp_path / "pie", tmp_path / "data", "multipie", test_share=0)
     records = records_of(tmp_path / "data")["train"]
     assert {name: record["acted"].tolist() for name, record in records.items()} == {
-        "001/0000": [[0, 0, 0], [2, 41, 0], [2, 0, 0]],
-        "002/0000": [[0, 0, 0], [1, 190, 0]],
+        "001/0000": [[0, 41, 0], [0, 0, 0], [2, 41, 0], [2, 0, 0]],
+        "002/0000": [[0, 0, 0]],
     }
     assert all(np.abs(record["landmarks_106"]).max() < 1.1 for record in records.values())
     assert {(one.path.stem, one.kind) for one in report.skipped} == {
         ("003_2_051_07", "incomplete"),
+        ("002_1_190_07", "incomplete"),
         ("x_0_051_07", "unknown name"),
     }
     assert multipie.read(tmp_path / "pie", Wish(faces="none")).crop == "none"
