@@ -13,7 +13,8 @@ to conv5 and relu1 to relu5 among them: ``--config.model.content.same="('relu2',
 --config.model.content.other="('relu4', 'relu5')"``.
 
 vox256_maps fits the maps of head pose and sound for either; LABELLED has the fields pose and audio, or only the one of
-them that ``--config.data.labels=pose`` (or audio) names. No published numbers can be compared with.
+them that ``--config.data.labels=pose`` (or audio) names. Today only synthetic heads have poses (``reenax prepare
+synthetic --size 256``); clips of other videos have sound alone. No published numbers can be compared with.
 
 Small models that need no other network, with terms that the paper does not have:
 

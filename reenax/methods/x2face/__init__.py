@@ -21,6 +21,8 @@ What differs from the paper and its code:
   another person's where items are people (``data.by_identity``), but now and then where an epoch ends.
 - The maps P (poses of vectors), Q (vectors of poses) and R (vectors of sound) are fitted by ridge regression in closed
   form over all that the training has shown, with no learning rate. How the authors fitted them is not published.
+  P and Q are fitted to the field ``pose``, R to ``audio``; today only synthetic heads have poses, and speech drives
+  with all three maps.
 - The 256 features of sound came from a network that is not to be had. Here they are logarithmic mel spectra of the
   same 0.2 s, see `reenax.audio.spectrum`; the number is free. So a published R is not imported, it has to be fitted.
 - Motion is taken as it is unless mode "relative" is asked for, which adds differences of driving vectors.
