@@ -29,7 +29,7 @@ synth64 learns the heads that ``reenax prepare synthetic`` renders; smoke is thr
 
 from typing import Any
 
-from ml_collections import ConfigDict, config_dict
+from ml_collections import ConfigDict
 
 from configs.common import (
     JITTER,
@@ -39,6 +39,7 @@ from configs.common import (
     base_config,
     be_through_at_once,
     learn_synthetic_heads,
+    stages,
     train_small,
 )
 
@@ -47,11 +48,7 @@ HUE = {"brightness": 0.0, "contrast": 0.0, "saturation": 0.0}
 
 def _stages(reconstruction_stop: int | None = None, avd_start: int | None = None) -> Config:
     """Which player moves when, in steps; None for never."""
-    stages = ConfigDict(
-        {"reconstruction_stop": config_dict.placeholder(int), "avd_start": config_dict.placeholder(int)}
-    )
-    stages.update({"reconstruction_stop": reconstruction_stop, "avd_start": avd_start})
-    return stages
+    return stages(reconstruction_stop=reconstruction_stop, avd_start=avd_start)
 
 
 def _published(

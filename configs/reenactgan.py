@@ -34,9 +34,9 @@ CAST64 is what ``reenax prepare synthetic --identities 4 --clips 8 --split clips
 --size 64`` makes; smoke is through within seconds and learns nothing.
 """
 
-from ml_collections import ConfigDict, config_dict
+from ml_collections import ConfigDict
 
-from configs.common import JITTER, Config, adam, base_config, be_through_at_once, linear
+from configs.common import JITTER, Config, adam, base_config, be_through_at_once, linear, stages
 
 CELEBV = ("Donald_Trump", "Emmanuel_Macron", "Kathleen", "Jack_Ma", "Theresa_May")
 CAST = tuple(f"synthetic-0-0000{i}" for i in range(4))
@@ -45,11 +45,8 @@ CAST = tuple(f"synthetic-0-0000{i}" for i in range(4))
 def _stages(
     encoder_stop: int | None = 0, transformer_start: int | None = None, decoder_start: int | None = None
 ) -> Config:
-    """Who moves when: see ``reenax.methods.reenactgan.game.Stages``. Each may be changed to a step and back."""
-    given = {"encoder_stop": encoder_stop, "transformer_start": transformer_start, "decoder_start": decoder_start}
-    stages = ConfigDict({name: config_dict.placeholder(int) for name in given})
-    stages.update({name: step for name, step in given.items() if step is not None})
-    return stages
+    """Who moves when: see ``reenax.methods.reenactgan.game.Stages``."""
+    return stages(encoder_stop=encoder_stop, transformer_start=transformer_start, decoder_start=decoder_start)
 
 
 def _rated(optimiser: Config, lr: float) -> Config:
@@ -180,8 +177,8 @@ def synth64() -> Config:
     config.model.stages = _stages(encoding, encoding, encoding)
     for player, lr, b1, begin, steps in (
         ("encoder", 3e-3, 0.9, 0, encoding),
-        ("map_discriminators", 2e-4, 0.5, encoding, playing),
-        ("transformers", 1e-3, 0.5, encoding, playing),
+        ("map_discriminators", 1e-4, 0.5, encoding, playing),
+        ("transformers", 3e-4, 0.5, encoding, playing),
         ("discriminator", 2e-4, 0.5, encoding, playing),
         ("decoder", 2e-3, 0.5, encoding, playing),
     ):
