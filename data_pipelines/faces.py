@@ -135,16 +135,16 @@ def hull(boxes: Sequence[Box]) -> Box:
     return float(x0), float(y0), float(x1), float(y1)
 
 
-def enlarged_square(box: Box, image_size: tuple[int, int], scale: float = SCALE) -> Box:
+def enlarged_square(box: Box, image_size: tuple[int, int], scale: float = SCALE, lift: float = LIFT) -> Box:
     """The square (whole pixels) that is cut out for a face box in an image of (height, width).
 
-    `scale` times the longer side of the box, lifted a little for the forehead, and then shrunk and shifted so that it
-    lies within the image: no part of a clip is invented.
+    `scale` times the longer side of the box, lifted for the forehead by the share `lift` of the box, and then shrunk
+    and shifted so that it lies within the image: no part of a clip is invented.
     """
     height, width = image_size
     side = max(2, min(round(scale * max(box[2] - box[0], box[3] - box[1])), height, width))
     centre_x = (box[0] + box[2]) / 2
-    centre_y = (box[1] + box[3]) / 2 - LIFT * (box[3] - box[1])
+    centre_y = (box[1] + box[3]) / 2 - lift * (box[3] - box[1])
     x0 = min(max(round(centre_x - side / 2), 0), width - side)
     y0 = min(max(round(centre_y - side / 2), 0), height - side)
     return float(x0), float(y0), float(x0 + side), float(y0 + side)

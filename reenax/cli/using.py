@@ -90,6 +90,13 @@ def add_animate(commands: Any) -> None:
         help="crop around the face like prepare (dlib), or take the centre square (none)",
     )
     parser.add_argument(
+        "--margin",
+        type=float,
+        metavar="SHARE",
+        help="cut the source at the face's box and so much more on every side (0 for models trained on tight crops, as "
+        "GANimation's published ones); else like prepare",
+    )
+    parser.add_argument(
         "--no-credentials",
         action="store_true",
         help="write no C2PA content credentials: viewers can then not tell that the video is made by "
@@ -151,13 +158,13 @@ def _animate(options: argparse.Namespace, _: list[str]) -> None:
         "credentials": not options.no_credentials,
         "batch_size": options.batch_size,
     }
-    about_drivers = {n: getattr(options, n) for n in ("best_frame", "paste_back", "compare")}
+    about_drivers = {n: getattr(options, n) for n in ("best_frame", "paste_back", "compare", "margin")}
     if given:
         drive = _driver(given[0], options, trained)
         report = animate(trained, options.source, drive, options.out, **about_drivers, **common)
     else:
         check_imagines(trained)
-        for name in (n for n, wanted in about_drivers.items() if wanted):
+        for name in (n for n, wanted in about_drivers.items() if wanted not in (None, False)):
             raise UserError(f"--{name.replace('_', '-')} needs a driver; leave it out with --frames")
         if len(options.source) != 1:
             raise UserError(f"--source must name one picture or video, not {len(options.source)}")

@@ -68,6 +68,7 @@ def animate(
     paste_back: bool = False,
     compare: bool = False,
     faces: str = "dlib",
+    margin: float | None = None,
     credentials: bool = True,
     batch_size: int = 8,
 ) -> AnimateReport:
@@ -84,6 +85,7 @@ def animate(
         paste_back: put the result back into the whole source picture.
         compare: write source, driving and result side by side.
         faces: "dlib" finds the faces, "none" takes centre squares.
+        margin: of the source's square around the face's box, as a share of it; None cuts as `reenax prepare` does.
         credentials: sign the output as made by AI.
         batch_size: driving frames worked on together.
 
@@ -91,7 +93,7 @@ def animate(
         UserError: anything that the user can mend; nothing half-written is left.
     """
     sources = [source] if isinstance(source, Path) else list(source)
-    _check(trained, len(sources), driving, best_frame, paste_back, compare, faces)
+    _check(trained, len(sources), driving, best_frame, paste_back, compare, faces, margin)
     chosen = read_options(trained.method, trained.name, options)
     _check_motion(chosen.get("mode", "relative"), options, best_frame)
     _check_paths(sources, driving, out)
@@ -99,7 +101,7 @@ def animate(
         signer = provenance.open_signer() if credentials else None
         detector = FaceDetector() if faces == "dlib" else None
         size = int(trained.config.data.size)
-        portraits = [open_portrait(path, size, detector) for path in sources]
+        portraits = [open_portrait(path, size, detector, margin) for path in sources]
         portrait = portraits[0] if portraits else None
         drive = driving if isinstance(driving, Track) else Driving.open(driving, size, detector)
         first = closest_frame(portrait, drive) if best_frame and portrait and isinstance(drive, Driving) else 0
@@ -158,6 +160,7 @@ def _check(
     paste_back: bool,
     compare: bool,
     faces: str,
+    margin: float | None,
 ) -> None:
     """Refuses what cannot be done and options that would do nothing."""
     method, kind = trained.method, driving.kind if isinstance(driving, Track) else "video"
@@ -171,6 +174,12 @@ def _check(
         )
     if faces == "none" and method.reads:
         raise UserError(f"{trained.name} needs the landmarks of faces, and --faces none looks for none; leave it out")
+    if margin is not None and (faces == "none" or not sources):
+        raise UserError(
+            f"--margin {margin:g} is of the square around the source's face, and none is looked for; leave it out"
+        )
+    if margin is not None and not 0 <= margin <= 3:
+        raise UserError(f"--margin {margin:g}: it is a share of the face's box, from 0 to 3")
     if method.portrays and sources:
         raise UserError(f"this {trained.name} draws {method.portrays} alone; leave --source out")
     if not method.portrays and not sources:

@@ -27,8 +27,11 @@ class Portrait:
     landmarks: Float[np.ndarray, "68 2"] | None
 
 
-def open_portrait(path: Path, size: int, detector: FaceDetector | None) -> Portrait:
+def open_portrait(path: Path, size: int, detector: FaceDetector | None, margin: float | None = None) -> Portrait:
     """Reads the source and cuts its largest face, by the rule that training clips are cut by.
+
+    With a margin, the square around the face's box and so much more on every side, as a share of it: 0 for models that
+    were trained on tight crops (as in GANimation's published demo).
 
     Raises:
         UserError: nothing readable, or no face.
@@ -42,7 +45,8 @@ def open_portrait(path: Path, size: int, detector: FaceDetector | None) -> Portr
         found = detector.detect(picture)
         if not found:
             raise UserError(f"{path}: no face found; use another picture, or --faces none to take the centre square")
-        box, landmarks = enlarged_square(found[0].box, shape), found[0].landmarks.astype(np.float64)
+        rule = {} if margin is None else {"scale": 1 + 2 * margin, "lift": 0.0}
+        box, landmarks = enlarged_square(found[0].box, shape, **rule), found[0].landmarks.astype(np.float64)
     return Portrait(path, pictures.kind, picture, box, crop_and_resize(picture, box, size), landmarks)
 
 

@@ -26,6 +26,7 @@ from reenax.inference.driving import Part
 
 FPS = 25.0
 FRAMES = 25  # of a range, where nothing else is said
+SHORTEST, LONGEST = 1e-3, 3600.0  # s from one frame to the next
 ANGLES = ("pitch", "yaw", "roll")
 TIMES = ("time", "timestamp")
 
@@ -83,6 +84,10 @@ def action_unit_track(given: str, frames: int | None, still: bool) -> Track:
         UserError: neither a file nor such a text.
     """
     if _is_file(given):
+        if not Path(given).is_file():
+            raise UserError(
+                f"--action-units {given}: no such file; give one of OpenFace, or a text such as AU12=1.0,AU6=0.5"
+            )
         _no_frames(given, frames)
         times, units = read_action_units(Path(given))
         return _filed(ActionUnitDrive(jnp.asarray(units / MAXIMUM)), times, given, still)
@@ -126,9 +131,12 @@ def audio_track(path: Path) -> Track:
         UserError: no sound, or less than a frame of it.
     """
     sound = read_audio(path)
-    if sound is None or sound.size < AUDIO_RATE / FPS:
+    if sound is None:
         raise UserError(f"{path}: no sound in it; give --audio a file that has some")
-    times = np.arange(int(sound.size / AUDIO_RATE * FPS)) / FPS
+    count = int(sound.size * FPS / AUDIO_RATE)
+    if not count:
+        raise UserError(f"{path}: its sound is shorter than one frame of {1000 / FPS:g} ms; give --audio a longer one")
+    times = np.arange(count) / FPS
     drive = AudioDrive(jnp.asarray(sound, jnp.float32) / 32768, jnp.asarray(times, jnp.float32))
     return Track(drive, tuple(times.tolist()), FPS, path)
 
@@ -176,7 +184,7 @@ def _read_text(
     for part in text.split(","):
         name, sign, value = (piece.strip() for piece in part.partition("="))
         name = named(name)
-        ends = [_number(end) for end in value.split("..")]
+        ends = [_number(end) if _PLAIN.fullmatch(end.strip()) else math.nan for end in value.split("..")]
         if name not in names:
             raise UserError(f"{option} {text}: there is no {name or part!r}; there are {', '.join(names)}")
         if not sign or len(ends) > 2 or not all(limits[0] <= end <= limits[1] for end in ends):
@@ -221,6 +229,9 @@ def _even(drive: Drive) -> Track:
     return Track(drive, tuple(k / FPS for k in range(length_of(drive))))
 
 
+_PLAIN = re.compile(r"[+-]?\d+(\.\d*)?(e[+-]?\d+)?", re.IGNORECASE)  # "1...3" is no range up to .3
+
+
 def _filed(drive: Drive, times: Float[np.ndarray, " t"] | None, given: str, still: bool) -> Track:
     """The track of a file."""
     count = length_of(drive)
@@ -229,6 +240,12 @@ def _filed(drive: Drive, times: Float[np.ndarray, " t"] | None, given: str, stil
     if times is None or count < 2:
         return _even(drive)
     begun = times - times[0]
+    gaps = np.diff(times)
+    if gaps.min() < SHORTEST or gaps.max() > LONGEST:
+        raise UserError(
+            f"{given}: frames are {gaps.min():g} to {gaps.max():g} s apart; times are in seconds, from {SHORTEST:g} to "
+            f"{LONGEST:g} from one frame to the next"
+        )
     return Track(drive, tuple(begun.tolist()), float((count - 1) / begun[-1]))
 
 
@@ -252,6 +269,8 @@ def _read_poses(path: Path) -> tuple[Float[np.ndarray, " t"] | None, Float[np.nd
         for name in present:
             rows[k, ANGLES.index(name)] = _number(line[columns[name]] or "")
         times[k] = k if timed is None else _number(line[columns[timed]] or "")
+    if (np.abs(rows) > 180).any():
+        raise UserError(f"{path}: {np.nanmax(np.abs(rows)):g} is no angle; they are in degrees, from -180 to 180")
     wanted = rows[:, [ANGLES.index(name) for name in present]]
     if not np.isfinite(wanted).all() or not np.isfinite(times).all() or (np.diff(times) <= 0).any():
         raise UserError(f"{path}: every row must have a number for {', '.join(present)}, and times must increase")

@@ -13,7 +13,7 @@ from reenax import __version__
 from reenax.core.errors import UserError
 from reenax.inference import provenance
 from reenax.inference.animate import animate, normalised
-from reenax.inference.portrait import paste, soft_mask
+from reenax.inference.portrait import open_portrait, paste, soft_mask
 from tests.data_pipelines.self_made_videos import frames_of, write_video
 from tests.inference.toys import SIZE, trained
 
@@ -263,6 +263,25 @@ def test_motion_is_measured_from_the_frame_that_is_most_like_the_source(portrait
     assert "motion measured from driving frame 2" in report.text()
     made, _ = frames_of(tmp_path / "o.mp4")
     np.testing.assert_allclose(made.mean((1, 2, 3)), 100 + np.arange(-2, 5) * 20, atol=3)
+
+
+def test_the_source_is_cut_with_the_margin_that_is_asked_for(portrait, monkeypatch):
+    monkeypatch.setattr("reenax.inference.animate.FaceDetector", Detector)
+    tight = open_portrait(portrait, SIZE, Detector(), 0.0).box
+    wide = open_portrait(portrait, SIZE, Detector(), 0.5).box
+    assert tight == (25.0, 30.0, 55.0, 60.0)
+    assert wide == (10.0, 15.0, 70.0, 75.0)
+    assert open_portrait(portrait, SIZE, Detector()).box not in (tight, wide)
+
+
+@pytest.mark.parametrize(
+    ("margin", "faces", "message"),
+    [(0.0, "none", "--margin 0 is of the square around"), (-1.0, "dlib", "--margin -1: it is a share")],
+)
+def test_a_margin_needs_a_face_and_has_bounds(margin, faces, message, portrait, tmp_path):
+    driving = write_video(tmp_path / "d.mp4", brightening(2))
+    with pytest.raises(UserError, match=message):
+        run(portrait, driving, tmp_path / "o.mp4", faces=faces, margin=margin)
 
 
 def test_pictures_and_videos_without_a_face_are_refused(portrait, tmp_path, monkeypatch):

@@ -1,5 +1,6 @@
 """Drivers from texts and files: what is asked for, and every mistake in one line."""
 
+import wave
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_pipelines.media import read_image
+from data_pipelines.media import AUDIO_RATE, read_image
 from reenax.core.errors import UserError
 from reenax.core.types import ActionUnitDrive, AudioDrive, LabelDrive, PoseDrive
 from reenax.geometry.head.action_units import ACTION_UNITS
@@ -70,6 +71,13 @@ def test_poses_of_a_file_are_in_degrees(tmp_path):
     path.write_text("time,yaw\n0,10\n0,20\n")
     with pytest.raises(UserError, match="times must increase"):
         pose_track(str(path), None, still=False)
+    path.write_text("yaw\n10\n9999\n")
+    with pytest.raises(UserError, match="9999 is no angle"):
+        pose_track(str(path), None, still=False)
+    for gap in ("1e-300", "1e300", "1e5"):
+        path.write_text(f"time,yaw\n0,10\n{gap},20\n")
+        with pytest.raises(UserError, match="times are in seconds, from 0.001 to 3600"):
+            pose_track(str(path), None, still=False)
     path.write_text("angle\n3\n")
     with pytest.raises(UserError, match="no rows with columns pitch, yaw, roll"):
         pose_track(str(path), None, still=False)
@@ -84,6 +92,16 @@ def test_speech_is_heard_whole_and_seen_at_25_frames(tmp_path):
     assert float(jnp.abs(track.drive.waveform).mean()) == pytest.approx(1 / np.pi, abs=0.03)
     assert abs(track.count - 25) < 4
     assert track.sound == video
+    exact = tmp_path / "exact.wav"
+    with wave.open(str(exact), "wb") as file:
+        file.setparams((1, 2, AUDIO_RATE, 0, "NONE", ""))
+        file.writeframes(np.full(29 * AUDIO_RATE // 25, 1000, np.int16).tobytes())
+    assert audio_track(exact).count == 29
+    with wave.open(str(exact), "wb") as file:
+        file.setparams((1, 2, AUDIO_RATE, 0, "NONE", ""))
+        file.writeframes(np.full(100, 1000, np.int16).tobytes())
+    with pytest.raises(UserError, match="its sound is shorter than one frame of 40 ms"):
+        audio_track(exact)
     silent = write_video(tmp_path / "s.mp4", np.zeros((3, 32, 32, 3), np.uint8))
     with pytest.raises(UserError, match="no sound in it"):
         audio_track(silent)
@@ -116,6 +134,8 @@ def test_labels_are_a_class_or_attributes():
         (lambda: pose_track("yaw=10", None, False), "is one pose: give a range"),
         (lambda: pose_track("jaw=10", None, True), "there is no 'jaw'; there are pitch, yaw, roll"),
         (lambda: pose_track("nowhere.csv", None, True), "nowhere.csv: no such file"),
+        (lambda: action_unit_track("AU12", None, True), "AU12: no such file; give .* or a text"),
+        (lambda: pose_track("yaw=-30...30", None, False), "yaw takes a number from -180 to 180, or a range"),
         (lambda: label_track("sad", ("happy",), "stargan"), "there is no 'sad'; there are happy"),
     ],
 )
