@@ -6,7 +6,6 @@ from typing import Literal
 import jax.numpy as jnp
 from flax import linen as nn
 from jax import lax
-from jax.scipy.special import logit
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
@@ -16,7 +15,6 @@ from reenax.nn.blocks import run_block
 from reenax.nn.conv import Conv, ConvTranspose, Initializer
 from reenax.nn.norm import BatchNorm, TrackedInstanceNorm
 
-NO_LINE = 0.01  # the value of maps, next to none, up to which a residual transformer still has a gradient
 SOBEL_X = ((-1.0, 0.0, 1.0), (-2.0, 0.0, 2.0), (-1.0, 0.0, 1.0))
 SOBEL_Y = ((-1.0, -2.0, -1.0), (0.0, 0.0, 0.0), (1.0, 2.0, 1.0))
 
@@ -45,7 +43,7 @@ class TransformerParams:
         kernel_size: of the first and the last convolution.
         norm: "batch", or "sample": in training every sample is normalised by its own statistics. The published
             training had one sample on each of its GPUs.
-        residual: what is learned is added to the maps before the sigmoid, and nothing is added at first. Not the
+        residual: what is learned is added to the maps, between -1 and 1, and nothing is added at first. Not the
             paper's: for trainings that are too short to learn to copy.
     """
 
@@ -88,7 +86,7 @@ class ResidualBlock(_Layers):
 
 
 class BoundaryTransformer(_Layers):
-    """Maps of one person to maps of another, in (0, 1).
+    """Maps of one person to maps of another, in (0, 1) unless they are residual.
 
     Attributes:
         params: sizes.
@@ -115,9 +113,7 @@ class BoundaryTransformer(_Layers):
         if p.residual:
             layout |= {"kernel_init": nn.initializers.zeros, "bias_init": nn.initializers.zeros}
         x = wide(Conv(COUNT, side, padding=0, name="last", **layout)(_reflected(x, side // 2)))
-        if p.residual:
-            x = x + logit(jnp.clip(wide(maps), NO_LINE, 1 - NO_LINE))
-        return wide(nn.sigmoid(x))
+        return wide(wide(maps) + jnp.tanh(x) if p.residual else nn.sigmoid(x))
 
 
 def edges(maps: Float[Array, "b m m c"]) -> Float[Array, "b m m c"]:
