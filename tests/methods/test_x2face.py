@@ -434,7 +434,7 @@ def test_what_examples_lack_is_named(small: Started) -> None:
     short = {**batch, **{f"{name}_audio": batch[f"{name}_audio"][:, :1600] for name in ("source", "driving")}}
     (sound,) = (player for player in small.players if player.name == "vector_from_audio")
     with pytest.raises(UserError, match=r"1600 samples of sound, .*window=0\.2 s are 3200: set config\.data\.audio_w"):
-        sound.update.examples(variables, short)
+        sound.update.examples(variables, short)  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def test_maps_are_fitted_to_the_labels_that_there_are() -> None:
