@@ -2,6 +2,7 @@
 
 import functools
 import json
+import os
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -55,7 +56,8 @@ def cut(video: Video, settings: Settings, folder: Path) -> Outcome:
 
     Raises OSError when the folder cannot be written (disk full).
     """
-    building = folder.with_name(f"{folder.name}.building")
+    # of this process alone: a worker of a killed run may still be at the same video for half a second
+    building = folder.with_name(f"{folder.name}.building-{os.getpid()}")
     shutil.rmtree(building, ignore_errors=True)
     building.mkdir(parents=True)
     try:
@@ -68,7 +70,12 @@ def cut(video: Video, settings: Settings, folder: Path) -> Outcome:
         for written in building.iterdir():  # of a file that broke in the second pass
             written.unlink()
     (building / OUTCOME_FILE).write_text(json.dumps(outcome._asdict()), "utf-8")
-    building.rename(folder)
+    try:
+        building.rename(folder)
+    except OSError:
+        if not (folder / OUTCOME_FILE).is_file():
+            raise
+        shutil.rmtree(building)  # that worker was faster, and has written the same
     return outcome
 
 

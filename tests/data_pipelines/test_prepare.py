@@ -17,7 +17,7 @@ import pytest
 from data_pipelines import building, workers
 from data_pipelines import prepare as preparing
 from data_pipelines.clips import decode_clip, open_clips
-from data_pipelines.cutting import Settings
+from data_pipelines.cutting import Settings, cut
 from data_pipelines.inputs import Video
 from data_pipelines.prepare import PrepareReport, prepare
 from data_pipelines.workers import Task, cut_all
@@ -172,6 +172,17 @@ def test_new_videos_extend_the_dataset(prepared: tuple[Path, PrepareReport], vid
     write_video(some / "anna/a.mp4", moving_picture(30, seed=9))
     with pytest.raises(UserError, match=r"holds another video named 'anna/a\.mp4'"):
         run([some], tmp_path / "data")
+
+
+def test_two_at_the_same_video_leave_one_whole_folder(videos: Path, tmp_path: Path) -> None:
+    """As when a run is continued while a worker of the killed one is in its last half second."""
+    video, folder = Video(videos / "anna/b.mp4", "anna/b.mp4", "anna"), tmp_path / "clips/0"
+    first = cut(video, SETTINGS, folder)
+    before = contents(folder)
+    assert cut(video, SETTINGS, folder) == first
+    assert first.clips == 1
+    assert contents(folder) == before
+    assert [path.name for path in folder.parent.iterdir()] == ["0"]
 
 
 def test_a_killed_run_continues(
