@@ -97,15 +97,15 @@ def _small(steps: int) -> Config:
 
 
 def synth64() -> Config:
-    """Synthetic heads: a few minutes on two CPU cores. What is not the paper's:
+    """Synthetic heads: twenty minutes on one CPU core. What is not the paper's:
 
     - Labels are the 17 action units, 1 from three tenths of the maximum on; their cross entropies, which are summed,
       weigh a fifth.
-    - Learning rates of 1e-3 and 2e-3 for small networks and 600 steps, and a critic that moves twice, not five times,
+    - Learning rates of 1e-3 and 2e-3 for small networks and 2400 steps, and a critic that moves twice, not five times,
       as often as the generator.
     - The label's part of the generator's first kernel starts five times as large, so that it is heeded sooner.
     """
-    config = _small(600)
+    config = _small(2400)
     config.log_every = 30
     config.save_every = 500
     config.eval_every = 500
