@@ -137,7 +137,7 @@ def _small() -> Config:
 
 
 def synth64() -> Config:
-    """Synthetic heads: a few minutes on two CPU cores, the maps of pose and sound included. What is not the paper's:
+    """Synthetic heads: ten minutes on two CPU cores, the maps of pose and sound included. What is not the paper's:
 
     - Landmarks of the *mean* head are sampled at their places in a frontal mean head: of the driving frame in the
       embedded face, of the embedded face in the source. So embedded faces of all people lie alike, and a driving vector
@@ -154,7 +154,7 @@ def synth64() -> Config:
             "l1": 10.0,
             "gradient": 10.0,
             "ssim": 1.0,
-            "mouth": 8.0,
+            "mouth": 16.0,
             "eyes": 3.0,
             "canonical": 20.0,
             "landmarks": 20.0,
@@ -163,11 +163,11 @@ def synth64() -> Config:
         }
     )
     learn_synthetic_heads(config, ("landmarks", "landmarks_mean", "pose", "audio"))
-    config.steps = 720
-    config.save_every = 360
-    config.eval_every = 360
-    config.sample_every = 720
-    config.model.stages = _stages(photometric_stop=640, maps_start=640)
+    config.steps = 1700
+    config.save_every = 400
+    config.eval_every = 400
+    config.sample_every = 800
+    config.model.stages = _stages(photometric_stop=1600, maps_start=1600)
     return config
 
 
