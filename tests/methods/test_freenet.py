@@ -190,7 +190,7 @@ def test_rates_of_the_small_model() -> None:
         **dict.fromkeys(GENERATING, (5e-4, "linear")),
     }
     optim = config.optim.generator
-    assert (optim.hold, optim.decay, optim.period) == (1050, 200, 1)
+    assert (optim.hold, optim.decay, optim.period) == (2200, 800, 1)
     assert optim.hold + optim.decay == config.steps
     changed = override(config, ["--config.lr=1e-3", "--config.model.stages.converter_stop=5"])
     assert {optim.lr for optim in changed.optim.values()} == {1e-3}
