@@ -16,7 +16,8 @@ Any key can be changed from the command line: ``--config.batch_size=8``, ``--con
     data                 sampler, size of the frames, by_identity, swap, flip, jitter (brightness, contrast, saturation,
                          hue), resize (two factors), labels (fields that go into the batch), targets (also labels of
                          other frames: target_*), frames (of a window), people (the only ones used; () for all),
-                         audio_window (seconds of the label "audio"), threads, workers
+                         audio_window (seconds of the label "audio"), threads, workers, damaged (what a record that
+                         cannot be read does: "stop", or "skip"), damaged_share (of the records, that may be skipped)
     frozen               network -> folder of imported weights, or "random" for random features
     mesh                 devices along "data" (-1: all) and "fsdp"
     wandb                mode ("disabled", "offline", "online") and project
@@ -24,6 +25,8 @@ Any key can be changed from the command line: ``--config.batch_size=8``, ``--con
                          in steps; 0 for never
     keep_latest, keep_best
                          how many checkpoints stay
+    on_nonfinite         what a loss that is no number does: "stop", or "rewind" to go back to the last checkpoint and
+                         on with other data
 """
 
 from typing import Any
@@ -68,6 +71,8 @@ def base_config(method: str) -> Config:
             "audio_window": 0.2,
             "threads": 16,
             "workers": 0,
+            "damaged": "stop",
+            "damaged_share": 0.01,
         }
     )
     config.frozen = ConfigDict()
@@ -79,6 +84,7 @@ def base_config(method: str) -> Config:
     config.sample_every = 2000
     config.keep_latest = 2
     config.keep_best = 1
+    config.on_nonfinite = "stop"
     return config
 
 

@@ -1,5 +1,6 @@
 """A prepared dataset, opened: its records by index, and what its index says of them without reading them."""
 
+import contextlib
 import importlib
 import json
 from collections.abc import Collection, Sequence
@@ -22,6 +23,20 @@ INDEX_FILE = "clips.json"
 
 AUDIO_WINDOW = 0.2
 """Seconds of sound that go with a frame where nothing else is asked for."""
+
+
+class DamagedRecordError(UserError):
+    """A record that cannot be read.
+
+    record: its number in the split.
+    """
+
+    def __init__(self, message: str, record: int) -> None:
+        super().__init__(message, record)
+        self.record = record
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 class Clips:
@@ -135,10 +150,25 @@ class Clips:
         except Exception as error:
             raise self._unreadable(index, error) from error
 
-    def _unreadable(self, index: int, error: Exception) -> UserError:
-        return UserError(
-            f"{self.directory}, split {self.split}: record {self._positions[index]} ({self.clip_ids[index]}) "
-            f"is damaged ({_line(error)}); prepare the dataset again"
+    def where(self, record: int) -> str:
+        """A record of the split (its number as in `DamagedRecordError`) in words: file, place in the file, clip."""
+        rest, file = record, "?"
+        with contextlib.suppress(Exception):  # what is damaged may be the description of the files
+            info = self._source.dataset_info.splits[self.split]
+            for path, length in zip(info.filepaths, info.shard_lengths, strict=True):
+                file = Path(path).name
+                if rest < length:
+                    break
+                rest -= length
+        clip = self.clip_ids[self._positions.index(record)]
+        return f"{self.directory}, split {self.split}: record {rest} of {file} ({clip})"
+
+    def _unreadable(self, index: int, error: Exception) -> DamagedRecordError:
+        record = self._positions[index]
+        return DamagedRecordError(
+            f"{self.where(record)} is damaged ({_line(error)}); prepare the dataset again, or leave such records out "
+            f"with data.damaged=skip",
+            record,
         )
 
 

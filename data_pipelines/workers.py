@@ -2,10 +2,7 @@
 
 import contextlib
 import multiprocessing
-import os
 import signal
-import threading
-import time
 from collections.abc import Generator, Sequence
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -13,6 +10,7 @@ from typing import Any, NamedTuple
 
 from data_pipelines.cutting import Outcome, Settings, cut
 from data_pipelines.inputs import Video
+from reenax.core.parents import die_with_parent
 
 
 class Task(NamedTuple):
@@ -83,18 +81,6 @@ def _work(connection: Connection, settings: Settings) -> None:
                 connection.send(OSError(error.errno, error.strerror))
             except Exception as error:  # whatever a strange video does to us, the others go on
                 connection.send(Outcome(0, 0, False, "unreadable", f"{type(error).__name__}: {error}"[:200]))
-
-
-def die_with_parent() -> None:
-    """Ends this process when its parent has gone: a killed parent sends no signal."""
-    parent = os.getppid()
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(0.5)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 def _dismiss(connection: Connection, process: Any) -> None:

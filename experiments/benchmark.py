@@ -124,7 +124,7 @@ def _examples(
 
 def _trained_on(folder: Path) -> str | None:
     """The digest of the dataset that a run was trained on; an imported model has none."""
-    from reenax.train.runs import read_facts
+    from reenax.train.facts import read_facts
 
     return read_facts(folder)["data_digest"] if (folder / "facts.json").is_file() else None
 

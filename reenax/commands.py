@@ -63,12 +63,12 @@ class _Lines(logging.Handler):
         print(prefix + record.getMessage(), file=sys.stderr)
 
 
-def start_logging() -> None:
-    """Shows the library's log as bare lines on standard error."""
+def start_logging(*, quiet: bool = False) -> None:
+    """Shows the library's log as bare lines on standard error; when quiet, warnings alone."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr)
     logging.getLogger("absl").setLevel(logging.ERROR)  # orbax warns of every save without a score
     log = logging.getLogger("reenax")
-    log.setLevel(logging.INFO)
+    log.setLevel(logging.WARNING if quiet else logging.INFO)
     log.propagate = False
     log.handlers = [_Lines()]
 

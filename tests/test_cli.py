@@ -25,7 +25,7 @@ from reenax.interop.torch import to_state
 from reenax.train.config import load_config, override
 from reenax.train.runs import load_trained
 from tests.moving_shapes import FPS, render_clip
-from tests.train.toys import flip_bytes
+from tests.damage import flip_bytes
 
 CONFIG = "configs/fomm.py:smoke"
 SHORT = ["--config.steps=4", "--config.save_every=2", "--config.eval_every=4", "--config.sample_every=4",

@@ -30,8 +30,8 @@ from data_pipelines.progress import Progress
 from data_pipelines.synthetic.acting import MOST_EXPRESSIONS, MOST_VIEWS
 from data_pipelines.synthetic.clips import ACTED_FIELDS, TALKING_FIELDS, Settings, Take, clip_record
 from data_pipelines.synthetic.people import person
-from data_pipelines.workers import die_with_parent
 from reenax.core.errors import UserError
+from reenax.core.parents import die_with_parent
 
 FORMAT = 1
 """Raised when the same settings give other clips than before."""

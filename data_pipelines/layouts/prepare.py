@@ -25,8 +25,8 @@ from data_pipelines.layouts.squares import FORMAT, Part, Square, make, part_of, 
 from data_pipelines.layouts.stills import Plan, Still, Wish, bytes_of
 from data_pipelines.prepare import PrepareReport
 from data_pipelines.progress import Progress
-from data_pipelines.workers import die_with_parent
 from reenax.core.errors import UserError
+from reenax.core.parents import die_with_parent
 
 PART = 128
 """Pictures that a worker does at a time."""

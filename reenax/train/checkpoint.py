@@ -15,20 +15,30 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
+from jax.sharding import Mesh, NamedSharding
 from jaxtyping import Array, PyTree, UInt32
 from orbax.checkpoint import checkpoint_managers
 
 from reenax.core.errors import UserError
 from reenax.core.types import Params, TrainState, Variables
-from reenax.train.sharding import leaf_path
+from reenax.train.processes import all_agree, is_main, wait_for_all
+from reenax.train.sharding import leaf_path, replicated
 
 log = logging.getLogger("reenax")
 
 Leaves = dict[str, dict[str, Any]]
 
 
-@functools.partial(jax.jit, static_argnames="salt")
-def _digest(leaf: Array, salt: int = 0x9E3779B1) -> UInt32[Array, "2"]:
+SALT = 0x9E3779B1
+
+
+@functools.cache
+def _digest_on(mesh: Mesh | None) -> Any:
+    """`_digest`, compiled; of an array on a mesh every process gets the whole result."""
+    return jax.jit(_digest, out_shardings=None if mesh is None else replicated(mesh))
+
+
+def _digest(leaf: Array) -> UInt32[Array, "2"]:
     """Two weighted sums of the leaf's words modulo 2**32.
 
     The weights are odd, so that any single changed word changes both sums, and depend on the position, so
@@ -44,7 +54,7 @@ def _digest(leaf: Array, salt: int = 0x9E3779B1) -> UInt32[Array, "2"]:
     index = jnp.zeros(words.shape, jnp.uint32)
     for axis, size in enumerate(words.shape):
         index = index * jnp.uint32(size) + jax.lax.broadcasted_iota(jnp.uint32, words.shape, axis)
-    first = index * jnp.uint32(salt) + jnp.uint32(1)
+    first = index * jnp.uint32(SALT) + jnp.uint32(1)
     second = (first ^ (first >> 15)) * jnp.uint32(0x85EBCA6B)
     second = (second ^ (second >> 13)) * jnp.uint32(0xC2B2AE35)
     weighted = [jnp.sum(words * (w | jnp.uint32(1)), dtype=jnp.uint32) for w in (first, second)]
@@ -54,7 +64,8 @@ def _digest(leaf: Array, salt: int = 0x9E3779B1) -> UInt32[Array, "2"]:
 def describe(tree: PyTree) -> Leaves:
     """Shape, dtype and digest of every leaf, by its path."""
     flat, _ = jax.tree_util.tree_flatten_with_path(tree)
-    digests = jax.device_get([_digest(leaf) for _, leaf in flat])
+    on = [leaf.sharding.mesh if isinstance(leaf.sharding, NamedSharding) else None for _, leaf in flat]
+    digests = jax.device_get([_digest_on(mesh)(leaf) for mesh, (_, leaf) in zip(on, flat, strict=True)])
     return {
         leaf_path(path): {"shape": list(leaf.shape), "dtype": str(leaf.dtype), "digest": f"{d[0]:08x}{d[1]:08x}"}
         for (path, leaf), d in zip(flat, digests, strict=True)
@@ -96,9 +107,11 @@ class Checkpoints:
         directory: where they are; made when absent.
         keep_latest: so many of the newest are kept.
         keep_best: so many of those with the lowest score are kept besides.
+        tidy: remove what saves left behind that were cut off. For the training that writes here alone: another reader
+            would remove what it is writing.
     """
 
-    def __init__(self, directory: Path, *, keep_latest: int = 2, keep_best: int = 1):
+    def __init__(self, directory: Path, *, keep_latest: int = 2, keep_best: int = 1, tidy: bool = False):
         self.directory = Path(directory).absolute()
         policies: list[Any] = [checkpoint_managers.LatestN(keep_latest)]
         if keep_best:
@@ -115,6 +128,7 @@ class Checkpoints:
             best_fn=lambda m: m["score"],
             best_mode="min",
             step_format_fixed_length=8,
+            cleanup_tmp_directories=tidy,
         )
         self._manager = self._open()
 
@@ -192,20 +206,28 @@ class Checkpoints:
             try:
                 return join_state(self._read(step, split_state(abstract)))
             except BadCheckpointError as error:
-                aside = self.directory.parent / "set_aside" / f"{step:08d}"
-                log.warning("checkpoint of step %d is damaged (%s); moved to %s", step, error, aside)
                 bad.append(str(step))
-                self._manager.close()
-                aside.parent.mkdir(exist_ok=True)
-                shutil.rmtree(aside, ignore_errors=True)
-                shutil.move(self.directory / f"{step:08d}", aside)
-                self._manager = self._open()
+                self._set_aside(step, str(error))
         if bad:
             raise UserError(
                 f"no checkpoint in {self.directory} is whole (damaged: steps {', '.join(bad)}); start a new run, "
                 f"with --warm-start from another one if there is one"
             )
         return None
+
+    def _set_aside(self, step: int, why: str) -> None:
+        aside = self.directory.parent / "set_aside" / f"{step:08d}"
+        self._manager.close()
+        if is_main():
+            log.warning("checkpoint of step %d is damaged (%s); moved to %s", step, why, aside)
+            aside.parent.mkdir(exist_ok=True)
+            shutil.rmtree(aside, ignore_errors=True)
+            shutil.move(self._folder(step), aside)
+        wait_for_all("set aside")
+        self._manager = self._open()
+
+    def _folder(self, step: int) -> Path:
+        return self.directory / f"{step:08d}"
 
     def meta(self, step: int) -> dict[str, Any]:
         """What is written beside the arrays of a checkpoint.
@@ -214,12 +236,28 @@ class Checkpoints:
             BadCheckpointError: it cannot be read.
         """
         try:
-            return self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
+            return ocp.JsonCheckpointHandler().restore(self._folder(step) / "meta", args=ocp.args.JsonRestore())
         except Exception as error:  # orbax raises a different kind for every kind of damage
             raise BadCheckpointError(f"its description cannot be read: {_first_line(error)}") from error
 
     def _read(self, step: int, abstract: Mapping[str, PyTree]) -> dict[str, PyTree]:
-        leaves = self.meta(step)["leaves"]
+        """Items of a checkpoint, whole; all processes must ask, and come to the same end."""
+        problem = restored = None
+        try:
+            leaves = self.meta(step)["leaves"]
+            restored = self._read_arrays(step, abstract, leaves)
+        except BadCheckpointError as error:
+            problem = error
+        # A process reads the parts that its devices hold: what is damaged may be another one's part.
+        if not all_agree(problem is None) or restored is None:
+            raise problem or BadCheckpointError("another process could not read its part of the arrays")
+        for name, tree in restored.items():
+            changed = _changed(tree, leaves[name])
+            if changed:
+                raise BadCheckpointError(f"the contents of {', '.join(changed[:3])} are not those that were saved")
+        return restored
+
+    def _read_arrays(self, step: int, abstract: Mapping[str, PyTree], leaves: Mapping[str, Leaves]) -> dict[str, Any]:
         for name, tree in abstract.items():
             wanted = _shapes(tree)
             there = {p: (*d["shape"], d["dtype"]) for p, d in leaves.get(name, {}).items()}
@@ -230,16 +268,17 @@ class Checkpoints:
                     f"differ, the first is {wrong[0]} (model {wanted.get(wrong[0], 'none')}, checkpoint "
                     f"{there.get(wrong[0], 'none')}); use the config that it was trained with"
                 )
-        args = ocp.args.Composite(**{name: ocp.args.StandardRestore(tree) for name, tree in abstract.items()})  # pyright: ignore[reportArgumentType]
         try:
-            restored = dict(self._manager.restore(step, args=args).items())
+            # The handler and not the manager: that one waits for the other processes, of which one may have failed.
+            return {
+                name: ocp.StandardCheckpointHandler().restore(
+                    self._folder(step) / name,
+                    args=ocp.args.StandardRestore(tree),  # pyright: ignore[reportArgumentType]
+                )
+                for name, tree in abstract.items()
+            }
         except Exception as error:  # as above
             raise BadCheckpointError(f"its arrays cannot be read: {_first_line(error)}") from error
-        for name, tree in restored.items():
-            changed = _changed(tree, leaves[name])
-            if changed:
-                raise BadCheckpointError(f"the contents of {', '.join(changed[:3])} are not those that were saved")
-        return restored
 
     def restore_variables(self, step: int, abstract: Mapping[str, PyTree]) -> Variables:
         """The variables to use after training: moving averages where a network has one.
@@ -252,7 +291,7 @@ class Checkpoints:
             UserError: the checkpoint is damaged or of another model.
         """
         # Said outright: without it orbax wants the devices that the training had.
-        here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+        here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
         placed = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here), abstract)
         try:
             items = self._read(step, {"variables": placed})["variables"]

@@ -11,10 +11,9 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array
 
-from reenax.core.errors import UserError
 from reenax.core.step import check_players, create_state, due, train_step
 from reenax.core.types import Method, Player, TrainState, Variables, param_count
-from reenax.train.sharding import batch_sharding, put_batch, replicated, state_sharding
+from reenax.train.sharding import batch_sharding, own_rows, put_batch, replicated, state_sharding
 
 log = logging.getLogger("reenax")
 
@@ -68,11 +67,7 @@ class Engine:
             UserError: the batch cannot be cut over the devices.
         """
         size = next(iter(batch.values())).shape[0] * jax.process_count()
-        if size % mesh.size:
-            raise UserError(
-                f"config.batch_size={size} cannot be cut over {mesh.size} devices; "
-                f"take a multiple of {mesh.size} or fewer devices (config.mesh.data)"
-            )
+        own_rows(size, mesh)
 
         def create(b: Mapping[str, Array]) -> TrainState:
             return create_state(method, players, seed, b, warm_start)
@@ -104,15 +99,26 @@ class Engine:
         return self._programs[active](state, batch, self.frozen)
 
     def _compile(self, state: TrainState, batch: Mapping[str, Array], active: tuple[str, ...]) -> Any:
+        began = time.perf_counter()
+        compiled = self.lower(state, batch, active).compile()
+        log.info("compiled the step of %s: %s", " + ".join(active) or "nobody", _cost(compiled, began))
+        return compiled
+
+    def lower(self, state: TrainState, batch: Mapping[str, Any], active: tuple[str, ...]) -> jax.stages.Lowered:
+        """The step of some players, ready to be compiled.
+
+        Args:
+            state: a state of this engine, or `abstract`: shapes are enough.
+            batch: global arrays, see `put_batch`, or their shapes with shardings.
+            active: names of the players that move.
+        """
+
         def run(s: TrainState, b: Mapping[str, Array], f: Variables) -> tuple[TrainState, dict[str, Array]]:
             return train_step(self.method, self.players, s, b, active, f)
 
         shardings = jax.tree.map(lambda x: x.sharding, self.abstract)
         jitted = jax.jit(run, donate_argnums=0, out_shardings=(shardings, replicated(self.mesh)))
-        began = time.perf_counter()
-        compiled = jitted.lower(state, batch, self.frozen).compile()
-        log.info("compiled the step of %s: %s", " + ".join(active) or "nobody", _cost(compiled, began))
-        return compiled
+        return jitted.lower(state, batch, self.frozen)
 
     def describe(self) -> str:
         """One line on what is trained and where."""

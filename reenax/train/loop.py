@@ -5,28 +5,31 @@ import dataclasses
 import itertools
 import logging
 import math
+import os
 import signal
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from types import FrameType
 from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from jaxtyping import Array
 
 from reenax.core.errors import UserError
+from reenax.core.step import NONFINITE
 from reenax.core.types import TrainState
 from reenax.train.checkpoint import Checkpoints
 from reenax.train.engine import Engine
+from reenax.train.processes import is_main
 from reenax.train.progress import Progress
 from reenax.train.sharding import put_batch
 from reenax.train.validate import Validator
-from reenax.train.writers import Writers
+from reenax.train.writers import NoWriters, Writers
 
 log = logging.getLogger("reenax")
-
-EXIT_PREEMPTED = 75  # EX_TEMPFAIL: run the same command again with --resume
 
 
 class Preempted(Exception):
@@ -34,7 +37,15 @@ class Preempted(Exception):
 
 
 class NonFiniteError(UserError):
-    """A loss or a gradient is no longer a number."""
+    """A loss, a gradient or a network is no longer a number.
+
+    Attributes:
+        step: the first step of which something was not.
+    """
+
+    def __init__(self, message: str, step: int):
+        super().__init__(message)
+        self.step = step
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,15 +63,20 @@ class Schedule:
 
 
 class StopSignal:
-    """Turns SIGTERM and SIGINT into a flag that the loop looks at between steps."""
+    """Turns SIGTERM and SIGINT into an answer that the loop asks for between steps.
+
+    Of several processes any may be told to stop, and all must at the same step. jax agrees on that step; it listens to
+    SIGTERM itself.
+    """
 
     def __init__(self) -> None:
-        self.received: str | None = None
+        self._received: str | None = None
         self._before: dict[signal.Signals, Any] = {}
+        self._together = jax.process_count() > 1
 
     def __enter__(self) -> "StopSignal":
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGTERM, signal.SIGINT):
+            for number in (signal.SIGINT,) if self._together else (signal.SIGTERM, signal.SIGINT):
                 self._before[number] = signal.signal(number, self._handle)
         return self
 
@@ -69,10 +85,18 @@ class StopSignal:
             signal.signal(number, handler)
 
     def _handle(self, number: int, _: FrameType | None) -> None:
-        if self.received is not None and number == signal.SIGINT:
+        if self._received is not None and number == signal.SIGINT:
             raise KeyboardInterrupt  # a second Ctrl-C does not wait
-        self.received = signal.Signals(number).name
-        log.info("%s: saving after this step", self.received)
+        self._received = signal.Signals(number).name
+        log.info("%s: saving after this step", self._received)
+        if self._together:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def received(self, step: int) -> str | None:
+        """The signal that says to stop after this step, in all processes alike; ask after every step."""
+        if not self._together:
+            return self._received
+        return "SIGTERM" if multihost_utils.reached_preemption_sync_point(step) else None
 
 
 class MetricQueue:
@@ -94,16 +118,26 @@ class MetricQueue:
         while len(self._queue) > left:
             step, metrics = self._queue.popleft()
             values = {k: float(v) for k, v in jax.device_get(dict(metrics)).items()}
+            networks = [k.split(NONFINITE) for k in values if NONFINITE in k and values[k]]
+            values = {k: v for k, v in values.items() if NONFINITE not in k}
             bad = {k: v for k, v in values.items() if not math.isfinite(v)}
-            if bad:
-                players = sorted({k.split("/")[0] for k in bad})
-                terms = ", ".join(f"{k}={v}" for k, v in bad.items())
-                raise NonFiniteError(
-                    f"step {step}: {' and '.join(players)} no longer finite ({terms}); the last checkpoint is kept: "
-                    f"lower config.lr, set config.optim.*.clip, or use config.dtype=float32, and resume"
-                )
+            if bad or networks:
+                raise _non_finite(step, bad, networks)
             taken.append((step, values))
         return taken
+
+
+def _non_finite(step: int, terms: Mapping[str, float], networks: list[list[str]]) -> NonFiniteError:
+    """Names players, terms and the network that was the first to be no number; players in the order of their moves."""
+    players = dict.fromkeys([*(k.split("/")[0] for k in terms), *(player for player, _ in networks)])
+    named = ", ".join(f"{k}={v}" for k, v in terms.items()) or "all terms are"
+    first = f"the first network is {networks[0][1]}" if networks else "no network is yet"
+    return NonFiniteError(
+        f"step {step}: {' and '.join(players)} no longer finite ({named}; {first}); the last checkpoint is kept: lower "
+        f"config.lr, set config.optim.*.clip or use config.dtype=float32, and resume, or skip the data that did it with "
+        f"config.on_nonfinite=rewind",
+        step,
+    )
 
 
 def on_device(batches: Iterator[Mapping[str, np.ndarray]], engine: Engine, ahead: int = 2) -> Iterator[Any]:
@@ -120,7 +154,7 @@ def run_loop(
     batches: Iterator[Mapping[str, np.ndarray]],
     schedule: Schedule,
     checkpoints: Checkpoints,
-    writers: Writers,
+    writers: Writers | NoWriters,
     shapes: Mapping[str, Any],
     validator: Validator | None = None,
 ) -> TrainState:
@@ -147,7 +181,7 @@ def run_loop(
     start = int(state.step)
     queue, scored = MetricQueue(), (-1, math.nan)
     remarked: set[str] = set()
-    with StopSignal() as stop, Progress(start, schedule.steps, engine.batch_size) as progress:
+    with StopSignal() as stop, Progress(start, schedule.steps, engine.batch_size, shown=is_main()) as progress:
 
         def report(rows: list[tuple[int, dict[str, float]]]) -> None:
             for at, values in rows:
@@ -162,7 +196,9 @@ def run_loop(
 
         def save(done: int) -> None:
             report(queue.drain())  # before saving: a state that is not finite is never saved
+            began = time.perf_counter()
             checkpoints.save(state, shapes, scored[1] if scored[0] == done else None)
+            progress.saved(time.perf_counter() - began)
 
         for done, batch in zip(range(start + 1, schedule.steps + 1), on_device(batches, engine), strict=False):
             state, metrics = engine.step(state, batch, done - 1)
@@ -178,10 +214,10 @@ def run_loop(
                 validator.draw(state, done, writers)
             if schedule.due(schedule.save_every, done):
                 save(done)
-            if stop.received:
+            if told := stop.received(done):
                 save(done)
                 checkpoints.wait()
-                raise Preempted(f"{stop.received}: saved step {done}")
+                raise Preempted(f"{told}: saved step {done}")
         report(queue.drain())
         checkpoints.wait()
     return state

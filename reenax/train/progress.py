@@ -17,11 +17,13 @@ class Progress:
         start: steps done before.
         total: steps at the end.
         batch_size: images per step.
+        shown: whether anything is printed; one of several processes speaks.
     """
 
-    def __init__(self, start: int, total: int, batch_size: int):
+    def __init__(self, start: int, total: int, batch_size: int, *, shown: bool = True):
         self._total, self._batch_size = total, batch_size
-        self._console = Console(file=sys.stderr, highlight=False, soft_wrap=True)
+        self._console = Console(file=sys.stderr, highlight=False, soft_wrap=True, quiet=not shown)
+        self._saves: list[float] = []
         self._times: collections.deque[tuple[int, float]] = collections.deque(maxlen=100)
         self._bar = Bar(
             TextColumn("{task.description}"),
@@ -46,17 +48,22 @@ class Progress:
         self._times.append((step, time.perf_counter()))
         self._bar.update(self._task, completed=step, rate=self._rate_text(step))
 
+    def saved(self, seconds: float) -> None:
+        """Tells how long the training waited for a checkpoint."""
+        self._saves.append(seconds)
+
     def rates(self) -> dict[str, float]:
-        """Steps and images per second over the last hundred steps."""
+        """Steps and images per second over the last hundred steps; seconds that the newest checkpoint was waited for."""
+        waited = {"speed/save_seconds": self._saves[-1]} if self._saves else {}
         if len(self._times) < 2:
-            return {}
+            return waited
         (first, began), (last, now) = self._times[0], self._times[-1]
         per_second = (last - first) / max(now - began, 1e-9)
-        return {"speed/steps_per_s": per_second, "speed/images_per_s": per_second * self._batch_size}
+        return {"speed/steps_per_s": per_second, "speed/images_per_s": per_second * self._batch_size, **waited}
 
     def _rate_text(self, step: int) -> str:
         rates = self.rates()
-        if not rates:
+        if "speed/steps_per_s" not in rates:
             return ""
         left = (self._total - step) / rates["speed/steps_per_s"]
         minutes, seconds = divmod(round(left), 60)

@@ -2,39 +2,41 @@
 
 import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from data_pipelines import loader
 from data_pipelines.building import SETTINGS_FILE
 from reenax.core.errors import UserError
-from reenax.core.types import Method, Variables
+from reenax.core.types import Method, TrainState, Variables
 from reenax.train.checkpoint import Checkpoints
 from reenax.train.engine import Engine
+from reenax.train.facts import differences, gather_facts, read_facts, write_facts
 from reenax.train.frozen import load_frozen
-from reenax.train.loop import Schedule, run_loop
+from reenax.train.loop import NonFiniteError, Schedule, run_loop
 from reenax.train.optim import make_optimisers
+from reenax.train.processes import from_main, is_main, wait_for_all
+from reenax.train.rewinds import MOST_FROM_ONE_STEP, Rewinds
 from reenax.train.runs import (
     Config,
     Trained,
     batch_shapes,
     check_run_folder,
     create_run,
-    gather_facts,
     load_trained,
     make_method,
     read_config,
-    read_facts,
     write_config,
 )
-from reenax.train.sharding import leaf_path, make_mesh
+from reenax.train.sharding import leaf_path, make_mesh, own_rows
 from reenax.train.validate import Validator
-from reenax.train.writers import Writers
+from reenax.train.writers import NoWriters, Writers
 
 log = logging.getLogger("reenax")
 
@@ -54,15 +56,34 @@ def train(config: Config, data: Path, folder: Path, warm_start: Path | None = No
     Raises:
         UserError: anything that the user can mend.
     """
-    check_run_folder(folder)
+    check_place(folder)
     method = make_method(config)
     clips = _open(method, config, data)
     config = _with_steps(config, loader.items_per_epoch(clips, config.data))
     frozen = load_frozen(method, config.frozen.to_dict(), config.method)
     started = None if warm_start is None else _warm_start(load_trained(warm_start), config.method)
     engine, example = _engine(config, method, clips, frozen, started)
-    create_run(folder, config, gather_facts(data, clips.digest))
+    facts = gather_facts(config, data, warm_start)
+    if is_main():
+        create_run(folder, config, facts)
+    wait_for_all("run folder")
     _run(config, folder, clips, engine, example)
+
+
+def check_place(folder: Path) -> None:
+    """Refuses a run folder that is not empty; one process looks.
+
+    Raises:
+        UserError: it is not.
+    """
+    if is_main():
+        check_run_folder(folder)
+    wait_for_all("new run folder")
+
+
+def holds_run(folder: Path) -> bool:
+    """Whether there is a run in a folder already; all processes are told the same."""
+    return bool(from_main(int((Path(folder) / "config.json").is_file())))
 
 
 def resume(folder: Path, data: Path | None = None, overrides: Callable[[Config], Config] | None = None) -> None:
@@ -76,9 +97,8 @@ def resume(folder: Path, data: Path | None = None, overrides: Callable[[Config],
     Raises:
         UserError: anything that the user can mend.
     """
-    config = read_config(folder)
-    if overrides is not None:
-        config = overrides(config)
+    before = read_config(folder)
+    config = before if overrides is None else overrides(read_config(folder))
     facts = read_facts(folder)
     data = Path(facts["data"]) if data is None else data
     method = make_method(config)
@@ -90,8 +110,12 @@ def resume(folder: Path, data: Path | None = None, overrides: Callable[[Config],
         )
     frozen = load_frozen(method, config.frozen.to_dict(), config.method)
     engine, example = _engine(config, method, clips, frozen, None)
-    write_config(folder, config)
-    _run(config, folder, clips, engine, example)
+    started = facts.get("warm_start")
+    now = gather_facts(config, data, None) | {"warm_start": started}  # what it started from matters no more
+    changes = differences(facts, now)
+    if before.to_dict() != config.to_dict():
+        changes.append("the config was changed")
+    _run(config, folder, clips, engine, example, changes)
 
 
 def _open(method: Method, config: Config, data: Path) -> loader.Clips:
@@ -136,15 +160,15 @@ def _with_steps(config: Config, items: int) -> Config:
     return ConfigDict({**config.to_dict(), "steps_per_epoch": per_epoch, "steps": steps})
 
 
-def _batches(config: Config, clips: loader.Clips, start: int, workers: int) -> loader.Batches:
-    """This process's part of the training batches from a step on."""
+def _batches(config: Config, clips: loader.Clips, mesh: Mesh, start: int, workers: int) -> loader.Batches:
+    """This process's part of the training batches from a place in their stream on."""
     return loader.batches(
         clips,
         config.data,
         batch_size=config.batch_size,
         seed=config.seed,
         start=start,
-        process=(jax.process_index(), jax.process_count()),
+        rows=own_rows(config.batch_size, mesh),
         threads=config.data.threads,
         workers=workers,
     )
@@ -158,6 +182,8 @@ def _engine(
     warm_start: Callable[[Variables], Variables] | None,
 ) -> tuple[Engine, dict[str, np.ndarray]]:
     """The engine, and the batch whose shapes it was built for."""
+    if config.get("on_nonfinite", "stop") not in ("stop", "rewind"):
+        raise UserError(f"config.on_nonfinite={config.on_nonfinite!r}: there are 'stop' and 'rewind'")
     mesh = make_mesh(config.mesh.data, config.mesh.fsdp)
     if config.batch_size % (config.accumulate * mesh.size):
         raise UserError(
@@ -166,30 +192,50 @@ def _engine(
         )
     optimisers = make_optimisers(config.optim.to_dict(), config.steps, config.steps_per_epoch)
     players = method.players(optimisers, config.accumulate)
-    with _batches(config, clips, 0, workers=0) as batches:
+    with _batches(config, clips, mesh, 0, workers=0) as batches:
         example = next(batches)
     engine = Engine.build(method, players, mesh, example, seed=config.seed, frozen=frozen, warm_start=warm_start)
     return engine, example
 
 
-def _run(config: Config, folder: Path, clips: loader.Clips, engine: Engine, example: Mapping[str, np.ndarray]) -> None:
+def _run(
+    config: Config,
+    folder: Path,
+    clips: loader.Clips,
+    engine: Engine,
+    example: Mapping[str, np.ndarray],
+    changes: Sequence[str] = (),
+) -> None:
+    """Trains from the newest checkpoint to the end; ``changes`` are what differs from how the run began."""
     schedule = Schedule(config.steps, config.log_every, config.save_every, config.eval_every, config.sample_every)
     log.info("%s: %s", config.method, engine.describe())
-    with Checkpoints(folder / "checkpoints", keep_latest=config.keep_latest, keep_best=config.keep_best) as checkpoints:
+    where = folder / "checkpoints"
+    with Checkpoints(where, keep_latest=config.keep_latest, keep_best=config.keep_best, tidy=True) as checkpoints:
         state = checkpoints.restore(engine.abstract)
         if state is None:
             state = engine.fresh_state(example)
         start = int(state.step)
+        if changes:
+            _note_changes(folder, config, start, changes)
         if start >= config.steps:
             log.info("%s is at step %d of %d: nothing left to do", folder, start, config.steps)
             return
         if start:
             log.info("continuing from step %d", start)
         validator = _validator(config, clips, engine)
-        writers = Writers(folder, config.to_dict(), start)
+        rewinds = Rewinds(folder, start)
+        writers = Writers(folder, config.to_dict(), start, read_facts(folder)) if is_main() else NoWriters()
+        shapes = batch_shapes(example)
         try:
-            with _batches(config, clips, start, config.data.workers) as batches:
-                run_loop(engine, state, batches, schedule, checkpoints, writers, batch_shapes(example), validator)
+            while state is not None:
+                at = rewinds.data_step(int(state.step))
+                try:
+                    with _batches(config, clips, engine.mesh, at, config.data.workers) as batches:
+                        run_loop(engine, state, batches, schedule, checkpoints, writers, shapes, validator)
+                    state = None
+                except NonFiniteError as error:
+                    state = _go_back(config, engine, example, checkpoints, rewinds, error)
+                    writers.go_back(int(state.step))
         except jax.errors.JaxRuntimeError as error:
             if "RESOURCE_EXHAUSTED" not in str(error) and "Out of memory" not in str(error):
                 raise
@@ -200,6 +246,39 @@ def _run(config: Config, folder: Path, clips: loader.Clips, engine: Engine, exam
         finally:
             writers.close()
     log.info("done: %d steps in %s", config.steps, folder)
+
+
+def _note_changes(folder: Path, config: Config, step: int, changes: Sequence[str]) -> None:
+    """Says, here and in the run folder, that a run goes on with something else than before."""
+    log.warning("%s goes on from step %d with changes: %s", folder, step, "; ".join(changes))
+    if is_main():
+        facts = read_facts(folder)
+        resumed = [*facts.get("resumed", ()), {"step": step, "changes": list(changes)}]
+        write_facts(folder, {**facts, "resumed": resumed})
+        write_config(folder, config)
+
+
+def _go_back(
+    config: Config,
+    engine: Engine,
+    example: Mapping[str, np.ndarray],
+    checkpoints: Checkpoints,
+    rewinds: Rewinds,
+    error: NonFiniteError,
+) -> TrainState:
+    """The state of the last checkpoint, to go on from with other data; raises the error where that was not asked for."""
+    if config.get("on_nonfinite", "stop") == "stop":
+        raise error
+    checkpoints.wait()
+    state = checkpoints.restore(engine.abstract)
+    if state is None:
+        state = engine.fresh_state(example)
+    step = int(state.step)
+    if rewinds.times(step) >= MOST_FROM_ONE_STEP:
+        raise NonFiniteError(f"{error}; it went back to step {step} {MOST_FROM_ONE_STEP} times already", error.step)
+    rewinds.add(error.step, step, write=is_main())
+    log.warning("%s; going back to step %d and on with other data", str(error).split("; the last checkpoint")[0], step)
+    return state
 
 
 def _validator(config: Config, train_clips: loader.Clips, engine: Engine) -> Validator | None:
@@ -221,7 +300,7 @@ def _validator(config: Config, train_clips: loader.Clips, engine: Engine) -> Val
         batch_size=config.batch_size,
         seed=0,
         start=0,
-        process=(jax.process_index(), jax.process_count()),
+        rows=own_rows(config.batch_size, engine.mesh),
         threads=config.data.threads,
         workers=0,
     ) as batches:

@@ -1,22 +1,19 @@
 """The run folder: what is needed to resume, repeat or use a training, and nothing else.
 
     RUN/config.json          the resolved config
-    RUN/facts.json           versions, git revision, dataset and its digest, command line, devices
+    RUN/facts.json           see `reenax.train.facts`
     RUN/checkpoints/STEP/    see `reenax.train.checkpoint`
     RUN/metrics.jsonl        one line per logged step
     RUN/samples/             sheets (PNG) and clips (MP4) of fixed test pictures
     RUN/set_aside/           checkpoints that were found damaged
+    RUN/rewinds.json         see `reenax.train.rewinds`
 
 An imported checkpoint is a folder with a config and one checkpoint.
 """
 
 import dataclasses
-import importlib.metadata
 import json
-import platform
 import shutil
-import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -36,8 +33,6 @@ from reenax.train.checkpoint import BadCheckpointError, Checkpoints, save_variab
 Config = Any
 """An ml_collections ConfigDict with the keys of `configs.common`. The class types its attributes as unions of all that
 a config may hold, which no type checker can use."""
-
-PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "tensorflow-datasets", "numpy")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,42 +115,6 @@ def read_config(folder: Path) -> Config:
         raise UserError(f"{path} cannot be read ({error}); restore it from the run's log or start a new run") from error
 
 
-def gather_facts(data: Path, digest: str) -> dict[str, Any]:
-    """What else is needed to repeat a run: versions, revision, data, command and devices."""
-    return {
-        "command": sys.argv,
-        "packages": {"reenax": reenax.__version__} | {p: importlib.metadata.version(p) for p in PACKAGES},
-        "python": platform.python_version(),
-        "git_revision": _git_revision(),
-        "data": str(Path(data).absolute()),
-        "data_digest": digest,
-        "devices": [f"{d.device_kind} {d.id}" for d in jax.devices()],
-        "processes": jax.process_count(),
-    }
-
-
-def _git_revision() -> str | None:
-    root = Path(__file__).parent
-    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return None
-
-
-def read_facts(folder: Path) -> dict[str, Any]:
-    """``facts.json`` of a run folder.
-
-    Raises:
-        UserError: it is missing or cannot be read.
-    """
-    path = Path(folder) / "facts.json"
-    try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read ({error}); start a new run with --warm-start {folder}") from error
-
-
 def batch_shapes(batch: Mapping[str, np.ndarray]) -> dict[str, Any]:
     """Shapes and dtypes of a batch of one, in a form for JSON."""
     return {k: [[1, *v.shape[1:]], str(v.dtype)] for k, v in batch.items()}
@@ -185,23 +144,42 @@ def load_trained(folder: Path, step: int | None = None) -> Trained:
     """
     config = read_config(folder)
     method = make_method(config)
+    with Checkpoints(_checkpoints_of(folder)) as checkpoints:
+        found, meta = _meta(checkpoints, folder, step)
+        variables = checkpoints.restore_variables(found, abstract_variables(method, meta["batch"]))
+    # arrays restored without shardings are put on one device, which is what inference uses
+    return Trained(method, variables, config, found, config.method)
+
+
+def newest_meta(folder: Path) -> tuple[int, dict[str, Any]]:
+    """Step and description (see `reenax.train.checkpoint`) of the newest checkpoint of a folder.
+
+    Raises:
+        UserError: as `load_trained`.
+    """
+    read_config(folder)  # says when it is no run folder at all
+    with Checkpoints(_checkpoints_of(folder)) as checkpoints:
+        return _meta(checkpoints, folder, None)
+
+
+def _checkpoints_of(folder: Path) -> Path:
     where = Path(folder) / "checkpoints"
     if not where.is_dir():
         raise UserError(f"{folder} has no checkpoint yet; train longer, or lower config.save_every")
-    with Checkpoints(where) as checkpoints:
-        found = checkpoints.latest_step() if step is None else step
-        if found is None:
-            raise UserError(f"{folder} has no checkpoint yet; train longer, or lower config.save_every")
-        if found not in checkpoints.steps():
-            steps = ", ".join(map(str, checkpoints.steps()))
-            raise UserError(f"{folder} has no checkpoint of step {found}; it has those of steps {steps}")
-        try:
-            shapes = checkpoints.meta(found)["batch"]
-        except BadCheckpointError as error:
-            raise UserError(f"the checkpoint of step {found} in {where} is damaged: {error}") from error
-        variables = checkpoints.restore_variables(found, abstract_variables(method, shapes))
-    # arrays restored without shardings are put on one device, which is what inference uses
-    return Trained(method, variables, config, found, config.method)
+    return where
+
+
+def _meta(checkpoints: Checkpoints, folder: Path, step: int | None) -> tuple[int, dict[str, Any]]:
+    found = checkpoints.latest_step() if step is None else step
+    if found is None:
+        raise UserError(f"{folder} has no checkpoint yet; train longer, or lower config.save_every")
+    if found not in checkpoints.steps():
+        steps = ", ".join(map(str, checkpoints.steps()))
+        raise UserError(f"{folder} has no checkpoint of step {found}; it has those of steps {steps}")
+    try:
+        return found, checkpoints.meta(found)
+    except BadCheckpointError as error:
+        raise UserError(f"the checkpoint of step {found} in {folder} is damaged: {error}") from error
 
 
 def save_imported(folder: Path, config: Config, variables: Variables, shapes: Mapping[str, Any]) -> None:

@@ -36,6 +36,10 @@ def make_mesh(data: int = -1, fsdp: int = 1, devices: Sequence[Any] | None = Non
         raise UserError(
             f"config.mesh asks for data={data} x fsdp={fsdp} devices, this run has {len(devices)}; lower one of them"
         )
+    if jax.process_count() > 1 and data * fsdp < len(devices):
+        raise UserError(
+            f"config.mesh asks for data={data} x fsdp={fsdp} devices; several processes need all {len(devices)}"
+        )
     # make_mesh defaults to explicit axes, which would put sharding into types
     return jax.make_mesh((data, fsdp), AXES, axis_types=(AxisType.Auto,) * 2, devices=devices[: data * fsdp])
 
@@ -90,7 +94,43 @@ def replicated(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, P())
 
 
+def own_rows(batch_size: int, mesh: Mesh) -> list[int]:
+    """The rows of a global batch that live on this process's devices, ascending.
+
+    Raises:
+        UserError: the batch cannot be cut over the devices.
+    """
+    if batch_size % mesh.size:
+        raise UserError(
+            f"config.batch_size={batch_size} cannot be cut over {mesh.size} devices; "
+            f"take a multiple of {mesh.size} or fewer devices (config.mesh.data)"
+        )
+    cuts = batch_sharding(mesh).addressable_devices_indices_map((batch_size,)).values()
+    return sorted({row for (cut,) in cuts for row in range(*cut.indices(batch_size))})
+
+
 def put_batch(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
-    """Makes global arrays of this process's part of a batch."""
-    sharding = batch_sharding(mesh)
-    return {k: jax.make_array_from_process_local_data(sharding, v) for k, v in batch.items()}
+    """Makes global arrays of this process's part of a batch, see `own_rows`."""
+    sharding, placed = batch_sharding(mesh), {}
+    for name, local in batch.items():
+        size = len(local) * jax.process_count()
+        rows = own_rows(size, mesh)
+
+        def part(index: Any, local: np.ndarray = local, rows: list[int] = rows, size: int = size) -> np.ndarray:
+            start, stop, _ = index[0].indices(size)
+            first = rows.index(start)  # the rows of a device are neighbours in the batch, and so they are here
+            return local[first : first + stop - start]
+
+        placed[name] = jax.make_array_from_callback((size, *local.shape[1:]), sharding, part)
+    return placed
+
+
+def to_host(tree: PyTree) -> PyTree:
+    """The arrays of a tree in this process's memory, whole, wherever their parts live; all processes must ask."""
+
+    def whole(leaf: jax.Array) -> np.ndarray:
+        if not leaf.is_fully_addressable and not leaf.is_fully_replicated:
+            leaf = jax.jit(lambda x: x, out_shardings=replicated(leaf.sharding.mesh))(leaf)  # pyright: ignore[reportAttributeAccessIssue]
+        return np.asarray(leaf)
+
+    return jax.tree.map(whole, tree)

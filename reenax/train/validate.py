@@ -11,8 +11,8 @@ from reenax.core.pictures import as_bytes, as_float, float_pictures
 from reenax.core.reenact import reenact
 from reenax.core.types import Batch, Source, TrainState, Variables, VideoDrive
 from reenax.train.engine import Engine
-from reenax.train.sharding import put_batch, replicated
-from reenax.train.writers import Writers
+from reenax.train.sharding import put_batch, replicated, to_host
+from reenax.train.writers import NoWriters, Writers
 
 
 class Validator:
@@ -57,10 +57,12 @@ class Validator:
             errors.append(float(difference.astype(jnp.float32).mean()) / 2)
         return {"eval/l1": float(np.mean(errors))}
 
-    def draw(self, state: TrainState, step: int, writers: Writers, rows: int = 6) -> None:
+    def draw(self, state: TrainState, step: int, writers: Writers | NoWriters, rows: int = 6) -> None:
         """Writes the sheet of the first batch, and the clip: source, driving, result side by side."""
-        variables = state.averaged()
-        columns = self._preview(variables, self._batches[0])
+        columns = self._preview(state.averaged(), self._batches[0])
+        variables = to_host(state.averaged())  # the clip is made by the one process that writes
+        if isinstance(writers, NoWriters):
+            return
         writers.sheet(step, {name: np.asarray(pictures)[:rows] for name, pictures in columns.items()})
         method = self._engine.method
         if not len(self._clip) or "video" not in method.drives:

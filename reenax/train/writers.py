@@ -29,15 +29,22 @@ class Writers:
         folder: the run folder.
         config: the resolved config; ``config.wandb`` says whether and how wandb is used.
         start: rows of later steps, left by a run that was cut off, are dropped from ``metrics.jsonl``.
+        facts: what the run was made with, for wandb.
     """
 
-    def __init__(self, folder: Path, config: Mapping[str, Any], start: int):
+    def __init__(self, folder: Path, config: Mapping[str, Any], start: int, facts: Mapping[str, Any] | None = None):
         self._folder = Path(folder)
         (self._folder / "samples").mkdir(parents=True, exist_ok=True)
-        path = self._folder / "metrics.jsonl"
-        _truncate(path, start)
-        self._file = path.open("a")
-        self._wandb = _start_wandb(self._folder, config)
+        self._path = self._folder / "metrics.jsonl"
+        _truncate(self._path, start)
+        self._file = self._path.open("a")
+        self._wandb = _start_wandb(self._folder, config, facts or {})
+
+    def go_back(self, step: int) -> None:
+        """Drops the rows of later steps. wandb keeps what it has, and refuses numbers of those steps."""
+        self._file.close()
+        _truncate(self._path, step)
+        self._file = self._path.open("a")
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """One row of numbers."""
@@ -73,6 +80,19 @@ class Writers:
             self._wandb.finish()
 
 
+class NoWriters:
+    """Stands for `Writers` in the processes of a training that do not write."""
+
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        """Nothing."""
+
+    def go_back(self, step: int) -> None:
+        """Nothing."""
+
+    def close(self) -> None:
+        """Nothing."""
+
+
 def _truncate(path: Path, start: int) -> None:
     """Keeps the rows up to step ``start``; the last row of a killed run may be half written."""
     if not path.exists():
@@ -89,13 +109,13 @@ def _truncate(path: Path, start: int) -> None:
     temporary.replace(path)
 
 
-def _start_wandb(folder: Path, config: Mapping[str, Any]) -> Any:
+def _start_wandb(folder: Path, config: Mapping[str, Any], facts: Mapping[str, Any]) -> Any:
     settings = config["wandb"]
     if settings["mode"] == "disabled":
         return None
     import wandb
 
-    common = {"project": settings["project"], "name": folder.name, "dir": str(folder), "config": dict(config)}
+    common = {"project": settings["project"], "name": folder.name, "dir": str(folder), "config": {**config, "facts": dict(facts)}}
     common |= {"id": f"reenax-{zlib.crc32(str(folder.absolute()).encode()):08x}", "resume": "allow"}
     if settings["mode"] == "online":
         try:

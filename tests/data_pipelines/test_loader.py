@@ -1,6 +1,7 @@
 """Batches: the same for any number of threads, workers, processes and restarts; draws as the paper's code."""
 
 import itertools
+import re
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from data_pipelines import loader, transforms
 from data_pipelines.samplers import Labelled, Pair, make_sampler
 from reenax.core.errors import UserError
+from tests.damage import damage_record
 from tests.data_pipelines.conftest import SIZE
 
 JITTER = {"brightness": 0.1, "contrast": 0.1, "saturation": 0.1, "hue": 0.1}
@@ -60,20 +62,19 @@ def test_workers_change_nothing(
 
 @pytest.mark.parametrize("count", [1, 2, 4])
 def test_processes_share_the_batch(clips: loader.Clips, reference: dict[str, np.ndarray], count: int) -> None:
-    parts = [take(clips, 6, process=(index, count)) for index in range(count)]
+    each = 4 // count
+    parts = [take(clips, 6, rows=range(index * each, (index + 1) * each)) for index in range(count)]
     for name, pictures in reference.items():
-        whole = np.stack([part[name] for part in parts], axis=2)  # steps, place, process
-        np.testing.assert_array_equal(whole.reshape(pictures[:6].shape), pictures[:6])
+        np.testing.assert_array_equal(np.concatenate([part[name] for part in parts], axis=1), pictures[:6])
 
 
 @settings(max_examples=15, deadline=None)
-@given(start=st.integers(0, 11), processes=st.sampled_from([1, 2]))
-def test_resume_from_any_step(
-    clips: loader.Clips, reference: dict[str, np.ndarray], start: int, processes: int
+@given(start=st.integers(0, 11), rows=st.lists(st.integers(0, 3), min_size=1, max_size=4, unique=True))
+def test_any_rows_from_any_step(
+    clips: loader.Clips, reference: dict[str, np.ndarray], start: int, rows: list[int]
 ) -> None:
-    resumed = take(clips, 1, start=start, process=(processes - 1, processes))
-    for name, pictures in resumed.items():
-        np.testing.assert_array_equal(pictures[0], reference[name][start, processes - 1 :: processes])
+    for name, pictures in take(clips, 1, start=start, rows=rows).items():
+        np.testing.assert_array_equal(pictures[0], reference[name][start, rows])
 
 
 def test_resume_far_away_is_quick(clips: loader.Clips) -> None:
@@ -166,7 +167,10 @@ def test_resize_keeps_the_size(scales: tuple[float, float]) -> None:
         ({"jitter": {"hue": 0.7}}, {}, "data.jitter.hue=0.7"),
         ({"jitter": {"gamma": 0.1}}, {}, "data.jitter.gamma"),
         ({"resize": (1.1, 0.9)}, {}, "data.resize"),
-        ({}, {"process": (0, 3)}, "cannot be shared by 3 processes"),
+        ({}, {"rows": [4]}, r"rows \(4,\) of a batch of 4: give some of 0 to 3"),
+        ({}, {"batch_size": 0}, "a batch of 0 examples"),
+        ({"damaged": "mend"}, {}, "data.damaged='mend': there are 'stop' and 'skip'"),
+        ({"damaged_share": 2}, {}, "data.damaged_share=2.0: give a share"),
         ({}, {"seed": -1}, "seed -1"),
         ({}, {"workers": -1}, "workers -1"),
     ],
@@ -176,21 +180,62 @@ def test_wrong_configs_are_one_line(clips: loader.Clips, config: dict, options: 
         loader.batches(clips, config, **{"batch_size": 4, "seed": 0, **options})
 
 
-@pytest.mark.parametrize("workers", [0, 1])
-def test_a_damaged_record_is_named(dataset: Path, tmp_path: Path, workers: int) -> None:
-    copy = tmp_path / "damaged"
+@pytest.fixture(scope="module")
+def damaged(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A dataset of which a record is damaged."""
+    copy = tmp_path_factory.mktemp("copy") / "damaged"
     shutil.copytree(dataset, copy)
-    (path,) = copy.glob("*train.array_record*")
-    content = bytearray(path.read_bytes())
-    jpeg = loader.open_clips(copy, "train")[3]["frames"][5]
-    at = content.find(jpeg[:400])
-    if at < 0:  # compressed: damage the whole data area
-        at = len(content) // 2
-    for offset in range(-8, 8):
-        content[at + offset] ^= 0xFF
-    path.write_bytes(bytes(content))
-    with pytest.raises(UserError, match=r"damaged, split train: record \d+ \(\w+\.mp4/\d+\) is damaged"):
-        take(loader.open_clips(copy, "train"), 20, workers=workers)
+    damage_record(copy)
+    return copy
+
+
+RECORD = r"damaged, split train: record \d+ of \S+train.array_record\S+ \(\w+\.mp4/\d+\) is damaged"
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_damaged_record_is_named(damaged: Path, workers: int) -> None:
+    with pytest.raises(UserError, match=RECORD):
+        take(loader.open_clips(damaged, "train"), 20, workers=workers)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_damaged_record_is_left_out_and_counted(
+    damaged: Path, clips: loader.Clips, workers: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = {**CONFIG, "by_identity": False, "damaged": "skip", "damaged_share": 0.5}
+    hurt = loader.open_clips(damaged, "train")
+    unhurt = take(clips, 12, config)
+    options: dict = {"batch_size": 4, "seed": 7, "workers": workers}
+    with caplog.at_level("WARNING", "reenax"), loader.batches(hurt, config, **options) as batches:
+        taken = list(itertools.islice(batches, 12))
+        assert len(batches.skipped) == 1
+    same = [
+        np.array_equal(batch["source"][k], unhurt["source"][step, k])
+        for step, batch in enumerate(taken)
+        for k in range(4)
+    ]
+    assert same.count(False) == 8, "one of the six clips, twice in each of four epochs of 12 batches"
+    assert {name for batch in taken for name in batch} == {"source", "driving"}
+    assert len(caplog.messages) == 1, "said once"
+    assert re.search(RECORD + r" and left out \(1 of 6 so far\)", caplog.messages[0])
+    again = take(hurt, 3, config, workers=workers, start=9)
+    for name, pictures in again.items():
+        np.testing.assert_array_equal(pictures, np.stack([batch[name] for batch in taken[9:]]))
+
+
+def test_more_damage_than_allowed_ends_the_reading(damaged: Path) -> None:
+    config = {**CONFIG, "damaged": "skip", "damaged_share": 0.1}
+    with pytest.raises(UserError, match=r"left out \(1 of 6 so far\): more than data.damaged_share=0.1"):
+        take(loader.open_clips(damaged, "train"), 20, config)
+
+
+def test_only_damaged_records_end_the_reading(clips: loader.Clips, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unreadable(self: loader.Clips, index: int, *_: object, **__: object) -> None:
+        raise self._unreadable(index, OSError("gone"))
+
+    monkeypatch.setattr(loader.Clips, "examples", unreadable)
+    with pytest.raises(UserError, match="is damaged"):
+        take(clips, 1, {"damaged": "skip", "damaged_share": 1.0})
 
 
 def test_a_missing_file_is_named(dataset: Path, tmp_path: Path) -> None:

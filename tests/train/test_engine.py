@@ -19,7 +19,8 @@ from reenax.train.checkpoint import Checkpoints
 from reenax.train.engine import Engine
 from reenax.train.runs import abstract_variables, batch_shapes
 from reenax.train.sharding import make_mesh, put_batch
-from tests.train.toys import TOYS, Fit, Regression, flip_byte, flip_bytes, optimisers
+from tests.damage import flip_byte, flip_bytes
+from tests.train.toys import TOYS, Fit, Regression, optimisers
 
 STEPS = 10
 

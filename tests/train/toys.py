@@ -1,8 +1,7 @@
-"""Toy methods, one per hard case that the engine must carry without a special case of its own; and toy damage."""
+"""Toy methods, one per hard case that the engine must carry without a special case of its own."""
 
 import dataclasses
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import flax.linen as nn
@@ -243,16 +242,3 @@ OPTIMISERS = ("painter", "critic", "generator", "generators", "first", "second",
 
 def optimisers() -> dict[str, optax.GradientTransformation]:
     return {name: optax.adam(1e-3, eps=1e-4) for name in OPTIMISERS}
-
-
-def flip_bytes(folder: Path) -> None:
-    """Flips the middle byte of every file that is large enough to hold arrays (parts of a file may be unused)."""
-    for path in folder.rglob("*"):
-        if path.is_file() and path.stat().st_size > 2000:
-            flip_byte(path, path.stat().st_size // 2)
-
-
-def flip_byte(path: Path, position: int) -> None:
-    raw = bytearray(path.read_bytes())
-    raw[position] ^= 0xFF
-    path.write_bytes(bytes(raw))
