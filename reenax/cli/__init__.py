@@ -7,13 +7,14 @@ from typing import NoReturn
 
 from reenax import __version__
 from reenax.cli.data import add_prepare, add_prepare_synthetic
+from reenax.cli.planning import add_plan
 from reenax.cli.training import add_import, add_train
 from reenax.cli.using import add_animate, add_evaluate, add_methods, add_quickstart
 from reenax.commands import EXIT_USER_ERROR, run_command, start_logging
 
 SYNTHETIC = ["prepare", "synthetic"]  # two words that are one command; a folder of that name is ./synthetic
 
-CONFIGURED = ("train", "import")  # commands that take --config.KEY=VALUE
+CONFIGURED = ("train", "plan", "import")  # commands that take --config.KEY=VALUE
 
 
 class _Parser(argparse.ArgumentParser):
@@ -34,14 +35,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.command is None:
         parser.print_help()
         return 0
-    overrides, unknown = _split_overrides(rest) if options.command in CONFIGURED else ([], rest)
+    overrides, unknown = split_overrides(rest) if options.command in CONFIGURED else ([], rest)
     if unknown:
         options.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     start_logging()
     return run_command(lambda: options.run(options, overrides), debug=options.debug)
 
 
-def _split_overrides(rest: Sequence[str]) -> tuple[list[str], list[str]]:
+def split_overrides(rest: Sequence[str]) -> tuple[list[str], list[str]]:
     """``--config.KEY=VALUE`` and ``--config.KEY VALUE`` on one side, all else on the other."""
     overrides, unknown, words = [], [], iter(rest)
     for word in words:
@@ -69,6 +70,7 @@ def build_parser() -> argparse.ArgumentParser:
         add_prepare,
         add_prepare_synthetic,
         add_train,
+        add_plan,
         add_animate,
         add_evaluate,
         add_import,

@@ -9,7 +9,6 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
 from types import FrameType
 from typing import IO
 
@@ -32,15 +31,16 @@ def watcher() -> int | None:
     return None if number is None else int(number)
 
 
-def watch(place: Place, arguments: Sequence[str]) -> int:
-    """Runs the same command in a child and returns its exit code; 76 when another process of the training was lost.
+def watch(place: Place) -> int:
+    """Runs the command of this process in a child and returns its exit code; 76 when another process of the training was lost.
 
     SIGTERM and SIGINT are passed on. What C++ writes is held back, and shown only when the child crashed by itself.
     """
     child = subprocess.Popen(
-        [sys.executable, "-m", "reenax.cli", *arguments],
+        [sys.executable, *sys.orig_argv[1:]],
         env={**os.environ, WATCHED: str(os.getpid())},
-        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,  # C++ writes there too, and a training prints nothing
+        stderr=subprocess.STDOUT,
         text=True,
         errors="replace",
         start_new_session=True,  # a Ctrl-C reaches the child once, through us
@@ -51,8 +51,8 @@ def watch(place: Place, arguments: Sequence[str]) -> int:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, pass_on)
-    assert child.stderr is not None
-    held = _relay(child.stderr)
+    assert child.stdout is not None
+    held = _relay(child.stdout)
     code = child.wait()
     if code in (0, 2, EXIT_PREEMPTED, EXIT_LOST):
         return code

@@ -12,7 +12,7 @@ from reenax.cli.parts import command
 from reenax.commands import keep_programs, run_command, start_logging
 from reenax.core.errors import UserError
 from reenax.core.parents import die_with_parent
-from reenax.train.processes import EXIT_LOST, EXIT_PREEMPTED, LOST, Place, find_place, join, leave
+from reenax.train.processes import EXIT_LOST, EXIT_PREEMPTED, LOST, LostProcessError, Place, find_place, join, leave
 
 
 def add_train(commands: Any) -> None:
@@ -73,13 +73,13 @@ def add_train(commands: Any) -> None:
 def _train(options: argparse.Namespace, overrides: list[str]) -> int:
     _check(options, overrides)
     place = find_place(os.environ, options.coordinator, options.processes, options.process_id)
-    if place.processes == 1:
+    if place.coordinator is None:
         return _start(options, overrides)
     from reenax.cli.supervision import watch, watcher
 
     parent = watcher()
     if parent is None:
-        return watch(place, options.arguments)
+        return watch(place)
     die_with_parent(parent)
     start_logging(quiet=place.index > 0)
     return leave(place, _guarded(place, lambda: _start(options, overrides, place), options.debug))
@@ -138,7 +138,7 @@ def _guarded(place: Place, command: Callable[[], int], debug: bool) -> int:
     try:
         return run_command(command, debug=debug, name=f"reenax: process {place.index}")
     except Exception as error:
-        if LOST.search(str(error)) and not isinstance(error, UserError):
+        if isinstance(error, LostProcessError) or LOST.search(str(error)):
             print(lost_line(place, " ".join(str(error).split())[:120]), file=sys.stderr)
             return EXIT_LOST
         traceback.print_exc()

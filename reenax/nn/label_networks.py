@@ -75,9 +75,10 @@ def check_critic_steps(count: int) -> None:
 class LabelledConv(nn.Module):
     """A 7x7 convolution of a picture behind which the label stands as constant channels, all padded with zeros.
 
-    The constant channels are not laid out: a convolution of ones under the kernel's label part tells what each label
-    adds at each pixel, and the label weighs that. It is the borders that tell a label from a bias: a norm behind the
-    convolution would take any constant away.
+    The constant channels are not laid out: the label weighs the kernel's part of it, and of each of the 49 places of
+    that small kernel every pixel takes what lies on the picture. So the gradient of a batch is summed as the kernel is
+    shaped, and devices that share a batch exchange no array of the picture's size. It is the borders that tell a label
+    from a bias: a norm behind the convolution would take any constant away.
 
     Attributes:
         features: output channels.
@@ -102,10 +103,16 @@ class LabelledConv(nn.Module):
         init = self.kernel_init or uniform_fan_in()
         kernel = self.param("kernel", lambda *a: gains[None, None, :, None] * init(*a), shape)
         picture, label, kernel = promote_dtype(picture, label, kernel, dtype=self.dtype)
-        of_labels = kernel[:, :, depth:].reshape(side, side, 1, -1)
-        added = conv(jnp.ones((1, height, width, 1), kernel.dtype), of_labels, None, padding=side // 2)
-        added = added.reshape(height, width, labels, self.features)
-        return conv(picture, kernel[:, :, :depth], None, padding=side // 2) + jnp.einsum("bc,hwcf->bhwf", label, added)
+        weighed = jnp.einsum("bc,yxcf->byxf", label, kernel[:, :, depth:])
+        across = jnp.einsum("wx,byxf->bywf", _inside(width, side, kernel.dtype), weighed)
+        added = jnp.einsum("hy,bywf->bhwf", _inside(height, side, kernel.dtype), across)
+        return conv(picture, kernel[:, :, :depth], None, padding=side // 2) + added
+
+
+def _inside(length: int, side: int, dtype: DTypeLike) -> Float[Array, "{length} {side}"]:
+    """1 where a place of a kernel that is centred on a pixel lies on the picture, 0 where it lies beyond its border."""
+    places = np.arange(length)[:, None] + np.arange(side)[None] - side // 2
+    return jnp.asarray((places >= 0) & (places < length), dtype)
 
 
 class NormedResidual(nn.Module):

@@ -29,12 +29,17 @@ LOST = re.compile(
 """What jax says where the network fails that the processes talk over."""
 
 
+class LostProcessError(Exception):
+    """Another process of the training has gone, or never came."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Place:
     """A process among those of a training.
 
     Attributes:
-        coordinator: HOST:PORT where process 0 is found; None for a process that is alone.
+        coordinator: HOST:PORT where process 0 is found; None for a process that is alone. (One process that has a
+            coordinator adds up gradients in the order in which several do.)
         processes: how many there are.
         index: which one this is, from 0.
         source: who says so: "flags", "jax", "slurm", "openmpi", "tpu" or "alone".
@@ -108,7 +113,7 @@ def _place(coordinator: str | None, processes: int, index: int, source: str, nam
         raise UserError(f"{names[1]}={processes}: give the number of processes, at least 1")
     if not 0 <= index < processes:
         raise UserError(f"{names[2]}={index}: of {processes} processes ({names[1]}) give 0 to {processes - 1}")
-    if processes == 1:
+    if processes == 1 and not coordinator:
         return Place(source=source)
     if not coordinator:
         raise UserError(f"{names[0]} is missing: {processes} processes need HOST:PORT of process 0")
@@ -156,9 +161,9 @@ def join(place: Place) -> None:
     """Makes this process one of several; returns when all are there. Call it before anything else of jax.
 
     Raises:
-        UserError: the others did not come.
+        LostProcessError: the others did not come.
     """
-    if place.processes == 1:
+    if place.coordinator is None:
         return
     import jax
 
@@ -172,10 +177,8 @@ def join(place: Place) -> None:
             heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
         )
     except RuntimeError as error:
-        raise UserError(
-            f"process {place.index} of {place.processes} could not reach the others at {place.coordinator}: "
-            f"{str(error).splitlines()[0][:200]}; check that all are started and that the port is open"
-        ) from error
+        why = str(error).splitlines()[0][:200]
+        raise LostProcessError(f"the others could not be reached at {place.coordinator}: {why}") from error
 
 
 def leave(place: Place, code: int) -> int:
@@ -183,7 +186,7 @@ def leave(place: Place, code: int) -> int:
 
     When all are done or have saved together they part together. Otherwise this process ends at once: the others notice.
     """
-    if place.processes == 1:
+    if place.coordinator is None:
         return code
     if code in (0, EXIT_PREEMPTED):
         import jax

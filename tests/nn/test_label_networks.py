@@ -11,6 +11,8 @@ from reenax.core.errors import UserError
 from reenax.nn.conv import conv
 from reenax.nn.label_networks import CriticParams, LabelCritic, LabelledConv, LabelTrunk
 from reenax.nn.norm import InstanceNorm, TrackedInstanceNorm
+from reenax.train.hlo import Program
+from reenax.train.sharding import batch_sharding, make_mesh, replicated
 from tests.methods.contracts import drawn
 
 
@@ -30,6 +32,25 @@ def test_a_label_is_as_good_as_constant_channels(picture: jax.Array, label: jax.
     planes = jnp.broadcast_to(label[:, None, None], (3, 8, 12, 5))
     expected = conv(jnp.concatenate([picture, planes], axis=-1), kernel, None, padding=3)
     np.testing.assert_allclose(made, expected, atol=1e-4)
+
+
+def test_devices_exchange_nothing_but_the_gradient_of_a_labelled_kernel() -> None:
+    mesh = make_mesh(4, 1, jax.devices()[:4])
+    module, cut = LabelledConv(4), batch_sharding(mesh)
+
+    def shape(*axes: int, sharding: Any = cut) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct(axes, jnp.float32, sharding=sharding)
+
+    def loss(kernel: jax.Array, picture: jax.Array, label: jax.Array) -> jax.Array:
+        return jnp.mean(module.apply({"params": {"kernel": kernel}}, picture, label) ** 2)  # pyright: ignore[reportOperatorIssue]
+
+    kernel = shape(7, 7, 3 + 17, 4, sharding=replicated(mesh))
+    whole = jax.jit(jax.grad(loss), out_shardings=replicated(mesh))
+    text = whole.lower(kernel, shape(8, 32, 32, 3), shape(8, 17)).compile().as_text()
+    assert text is not None
+    found = Program(text).collectives
+    assert {c.kind for c in found} == {"all-reduce"}
+    assert sum(c.payload for c in found) == 4 * kernel.size
 
 
 def test_running_statistics_are_means_over_instances(picture: jax.Array) -> None:
