@@ -61,6 +61,8 @@ class Clips:
         """Number of frames of every clip."""
         self.lacking: tuple[frozenset[str], ...] = tuple(frozenset(row[3]) for _, row in rows)
         """Of every clip the fields that it has no content for, such as "audio" where nothing is heard."""
+        self.left_out: set[int] = set()
+        """Numbers of the damaged records that readers have skipped so far."""
 
     @property
     def identities(self) -> tuple[str, ...]:

@@ -62,15 +62,11 @@ def items_per_epoch(clips: Clips, data_config: Mapping[str, Any]) -> int:
 
 
 class Batches(Iterator[Batch]):
-    """Endless batches; `close` (or leaving a `with` block) ends the worker processes and threads.
-
-    skipped: the damaged records that were left out so far, by number.
-    """
+    """Endless batches; `close` (or leaving a `with` block) ends the worker processes and threads."""
 
     def __init__(self, examples: Iterator[Batch], clips: Clips, allowed: float) -> None:
         self._held = [examples]
         self._clips, self._allowed = clips, allowed
-        self.skipped: set[int] = set()
         # At exit too, and then nothing may hold grain's iterator: its own clean-up comes too late, and complains.
         self.close = weakref.finalize(self, _release, self._held)
         """Ends the workers; no batch comes after it."""
@@ -79,15 +75,15 @@ class Batches(Iterator[Batch]):
         if not self._held:
             raise StopIteration
         batch = next(self._held[0])
-        for record in {int(n) for n in batch.pop(DAMAGED, ())} - self.skipped - {NO_RECORD}:
+        for record in {int(n) for n in batch.pop(DAMAGED, ())} - self._clips.left_out - {NO_RECORD}:
             self._skip(record)
         return batch
 
     def _skip(self, record: int) -> None:
-        self.skipped.add(record)
-        share = len(self.skipped) / len(self._clips)
-        known = f"{self._clips.where(record)} is damaged and left out ({len(self.skipped)} of {len(self._clips)} so far)"
-        if share > self._allowed:
+        self._clips.left_out.add(record)
+        count, all_of_them = len(self._clips.left_out), len(self._clips)
+        known = f"{self._clips.where(record)} is damaged and left out ({count} of {all_of_them} so far)"
+        if count / all_of_them > self._allowed:
             raise UserError(
                 f"{known}: more than data.damaged_share={self._allowed:g}; prepare the dataset again, or allow more"
             )
@@ -210,12 +206,13 @@ class _Draw(grain.transforms.RandomMap):
     def random_map(self, element: int, rng: np.random.Generator) -> Mapping[str, np.ndarray]:
         if not self._skip:
             return self._sampler(int(element), rng)
-        found = NO_RECORD
+        found, last = NO_RECORD, None
         for _ in range(DRAWS):
             try:
                 return {**self._sampler(int(element), rng), DAMAGED: np.int64(found)}  # pyright: ignore[reportReturnType]
             except DamagedRecordError as error:
                 last, found, element = error, error.record, int(rng.integers(len(self._sampler)))
+        assert last is not None
         raise last
 
 

@@ -1,4 +1,6 @@
-"""How fast the parts are, measured on this machine: ``python experiments/speed.py animate | methods | data | render``.
+"""How fast the parts are, measured on this machine.
+
+    python experiments/speed.py animate | methods | data | render | scale
 
 Ratios are of medians of interleaved rounds in one run, so that a busy machine slows both sides alike.
 """
@@ -6,6 +8,7 @@ Ratios are of medians of interleaved rounds in one run, so that a busy machine s
 import argparse
 import io
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -14,6 +17,8 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+
+from reenax.commands import positive, run_command
 
 
 def interleaved_medians(rounds: int, *runs: Callable[[], object]) -> list[float]:
@@ -166,7 +171,7 @@ def data(
     from data_pipelines.loader import batches, open_clips
 
     with tempfile.TemporaryDirectory() as made:
-        clips = open_clips(_noise_clips(Path(made), size) if folder is None else folder, "train")
+        clips = open_clips(noise_clips(Path(made), size) if folder is None else folder, "train")
         print(f"{clips}, {clips.size}x{clips.size}, batches of {batch_size} pairs, medians of {rounds} rounds")
         print(f"  {'':36}{'main ms/frame':>14}{'frames/s/core':>15}{'frames/s':>10}")
         each = 2 * batch_size * batches_a_round
@@ -217,7 +222,7 @@ def _plain_pairs(clips: Any) -> Iterator[Any]:
         yield [np.asarray(Image.open(io.BytesIO(record["frames"][k]))) for k in chosen]
 
 
-def _noise_clips(folder: Path, size: int, clips: int = 8, length: int = 128) -> Path:
+def noise_clips(folder: Path, size: int, clips: int = 8, length: int = 128) -> Path:
     """A dataset of smooth noise: about 30 kB a frame at 256x256, as pictures of people have."""
     import simplejpeg
 
@@ -320,8 +325,28 @@ def main() -> None:
     command = commands.add_parser("render", help="pictures and labels of the synthetic head")
     command.add_argument("--rounds", type=int, default=15)
     command.add_argument("--batch-size", type=int, default=8)
-    options = vars(parser.parse_args())
-    {"animate": animate, "methods": methods, "data": data, "render": render}[options.pop("command")](**options)
+    command = commands.add_parser("scale", help="several processes, saves and restarts of a training")
+    command.add_argument("--parts", nargs="+", choices=("loader", "steps", "stall", "start"), help="default: all")
+    command.add_argument("--data", type=Path, help="a prepared dataset (default: noise)")
+    command.add_argument("--config", metavar="FILE:NAME", help="of steps and start (default: configs/fomm.py:smoke)")
+    command.add_argument("--stall-config", metavar="FILE:NAME", help="default: configs/fomm.py:real64")
+    command.add_argument("--steps", type=positive, help="of a training for steps and stall (default: 100)")
+    command.add_argument("--processes", type=positive, nargs="+", help="default: 1 2 4")
+    command.add_argument("--rounds", type=positive, help="default: 3")
+    options = {name: value for name, value in vars(parser.parse_args()).items() if value is not None}
+    named = {"animate": animate, "methods": methods, "data": data, "render": render, "scale": _scale}
+    run: Callable[..., object] = named[options.pop("command")]
+
+    def measure() -> None:
+        run(**options)
+
+    sys.exit(run_command(measure, name="speed"))
+
+
+def _scale(**options: Any) -> None:
+    from experiments.scale import scale
+
+    scale(**options)
 
 
 if __name__ == "__main__":

@@ -66,7 +66,7 @@ class _Lines(logging.Handler):
 def start_logging(*, quiet: bool = False) -> None:
     """Shows the library's log as bare lines on standard error; when quiet, warnings alone."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr)
-    logging.getLogger("absl").setLevel(logging.ERROR)  # orbax warns of every save without a score
+    logging.getLogger("absl").setLevel(logging.CRITICAL)  # what orbax logs of a failed save it raises too
     log = logging.getLogger("reenax")
     log.setLevel(logging.WARNING if quiet else logging.INFO)
     log.propagate = False

@@ -24,8 +24,8 @@ from reenax.interop.published import tensor_entries, variable_shapes
 from reenax.interop.torch import to_state
 from reenax.train.config import load_config, override
 from reenax.train.runs import load_trained
-from tests.moving_shapes import FPS, render_clip
 from tests.damage import flip_bytes
+from tests.moving_shapes import FPS, render_clip
 
 CONFIG = "configs/fomm.py:smoke"
 SHORT = ["--config.steps=4", "--config.save_every=2", "--config.eval_every=4", "--config.sample_every=4",

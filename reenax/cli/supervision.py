@@ -1,7 +1,7 @@
 """A process of several is watched by a parent, which turns what jax does when another one is lost into one line.
 
-jax ends the survivors of a lost process by an abort, with forty lines from C++ in front of it, or leaves them waiting in
-a collective operation until then; no handler in the process itself comes in time. Imports nothing heavy.
+jax ends the survivors of a lost process by an abort, with forty lines from C++ in front of it, or leaves them waiting
+in a collective operation until then; no handler in the process itself comes in time. Imports nothing heavy.
 """
 
 import os
@@ -32,7 +32,7 @@ def watcher() -> int | None:
 
 
 def watch(place: Place) -> int:
-    """Runs the command of this process in a child and returns its exit code; 76 when another process of the training was lost.
+    """Runs the command of this process in a child and returns its exit code: 76 when another process was lost.
 
     SIGTERM and SIGINT are passed on. What C++ writes is held back, and shown only when the child crashed by itself.
     """
@@ -71,8 +71,10 @@ def _relay(stream: IO[str]) -> str:
     held: list[str] = []
     below = fatal = False
     for line in stream:
-        below = fatal or FROM_BELOW.match(line) is not None or (below and GOES_ON.match(line) is not None)
-        fatal = fatal or (below and line.startswith("F"))  # nothing else comes after it
+        ours = line.startswith("reenax: ")  # Python may speak while C++ does
+        goes_on = below and GOES_ON.match(line) is not None
+        below = not ours and (fatal or goes_on or FROM_BELOW.match(line) is not None)
+        fatal = fatal or (below and line.startswith("F"))  # the stack of calls comes after it
         if below:
             held = [*held[-KEPT_LINES:], line]
         else:

@@ -10,7 +10,6 @@ from reenax.core.pictures import float_pictures
 from reenax.core.rng import step_stream
 from reenax.core.types import Batch, Method, Player, TrainState, Variables, owned_params
 
-
 NONFINITE = "/nonfinite/"
 
 

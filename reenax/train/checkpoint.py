@@ -8,6 +8,7 @@ and the batch that the method was initialised with), so that inference reads no 
 import functools
 import logging
 import shutil
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -131,15 +132,24 @@ class Checkpoints:
             cleanup_tmp_directories=tidy,
         )
         self._manager = self._open()
+        self._hook = sys.unraisablehook
 
     def _open(self) -> ocp.CheckpointManager:
         return ocp.CheckpointManager(self.directory, options=self._options)
 
     def __enter__(self) -> "Checkpoints":
+        # Writes that are under way when another one fails, for a full disk say, end after orbax has closed their event
+        # loop; tensorstore then prints a traceback, beside the error that is raised in time.
+        sys.unraisablehook = self._hide_late_writes
         return self
 
     def __exit__(self, *_: object) -> None:
         self._manager.close()
+        sys.unraisablehook = self._hook
+
+    def _hide_late_writes(self, unraisable: Any) -> None:
+        if str(unraisable.exc_value) != "Event loop is closed":
+            self._hook(unraisable)
 
     def latest_step(self) -> int | None:
         """The step of the newest finished checkpoint."""
@@ -184,10 +194,14 @@ class Checkpoints:
         except (OSError, ValueError) as error:
             if "ENOSPC" not in str(error) and "No space left" not in str(error):
                 raise
-            raise UserError(
-                f"the disk that holds {self.directory} is full: free some space and resume;"
-                f" the checkpoints up to step {self.latest_step() or 0} are whole"
-            ) from error
+            raise self.disk_full() from error
+
+    def disk_full(self) -> UserError:
+        """What to say when there is no space left."""
+        return UserError(
+            f"the disk that holds {self.directory} is full: free some space and resume; the checkpoints up to step "
+            f"{self.latest_step() or 0} are whole"
+        )
 
     def restore(self, abstract: TrainState) -> TrainState | None:
         """The newest checkpoint that comes back whole; None when there is none.
@@ -236,7 +250,8 @@ class Checkpoints:
             BadCheckpointError: it cannot be read.
         """
         try:
-            return ocp.JsonCheckpointHandler().restore(self._folder(step) / "meta", args=ocp.args.JsonRestore())
+            where: Any = self._folder(step) / "meta"
+            return dict(ocp.JsonCheckpointHandler().restore(where, args=ocp.args.JsonRestore()))
         except Exception as error:  # orbax raises a different kind for every kind of damage
             raise BadCheckpointError(f"its description cannot be read: {_first_line(error)}") from error
 
@@ -268,15 +283,12 @@ class Checkpoints:
                     f"differ, the first is {wrong[0]} (model {wanted.get(wrong[0], 'none')}, checkpoint "
                     f"{there.get(wrong[0], 'none')}); use the config that it was trained with"
                 )
+        # The handler and not the manager: that one waits for the other processes, of which one may have failed.
+        handler: Any = ocp.StandardCheckpointHandler()
+        where = self._folder(step)
+        asked: dict[str, Any] = {name: ocp.args.StandardRestore(tree) for name, tree in abstract.items()}  # pyright: ignore[reportArgumentType]
         try:
-            # The handler and not the manager: that one waits for the other processes, of which one may have failed.
-            return {
-                name: ocp.StandardCheckpointHandler().restore(
-                    self._folder(step) / name,
-                    args=ocp.args.StandardRestore(tree),  # pyright: ignore[reportArgumentType]
-                )
-                for name, tree in abstract.items()
-            }
+            return {name: handler.restore(where / name, args=args) for name, args in asked.items()}
         except Exception as error:  # as above
             raise BadCheckpointError(f"its arrays cannot be read: {_first_line(error)}") from error
 

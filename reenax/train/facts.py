@@ -1,6 +1,6 @@
 """What a run was made with: enough to repeat it, and to say why it cannot be repeated exactly.
 
-    RUN/facts.json    command, versions, git revision, dataset and its digest, starting point, frozen weights, devices
+RUN/facts.json    command, versions, git revision, dataset and its digest, starting point, frozen weights, devices
 """
 
 import collections
@@ -112,10 +112,9 @@ def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     if _digest(then.get("warm_start")) != _digest(now.get("warm_start")):
         found.append("the variables that it started from are others")
     weights = then.get("frozen", {}), now.get("frozen", {})
-    for network in sorted(weights[0].keys() | weights[1].keys()):
-        if _digest(weights[0].get(network)) != _digest(weights[1].get(network)):
-            found.append(f"the weights of {network} are others")
-    return found
+    networks = sorted(weights[0].keys() | weights[1].keys())
+    others = [n for n in networks if _digest(weights[0].get(n)) != _digest(weights[1].get(n))]
+    return [*found, *(f"the weights of {network} are others" for network in others)]
 
 
 def _digest(weights: Mapping[str, Any] | None) -> str | None:

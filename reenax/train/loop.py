@@ -134,8 +134,8 @@ def _non_finite(step: int, terms: Mapping[str, float], networks: list[list[str]]
     first = f"the first network is {networks[0][1]}" if networks else "no network is yet"
     return NonFiniteError(
         f"step {step}: {' and '.join(players)} no longer finite ({named}; {first}); the last checkpoint is kept: lower "
-        f"config.lr, set config.optim.*.clip or use config.dtype=float32, and resume, or skip the data that did it with "
-        f"config.on_nonfinite=rewind",
+        f"config.lr, set config.optim.*.clip or use config.dtype=float32, and resume, or pass by the data that did it "
+        f"with config.on_nonfinite=rewind",
         step,
     )
 

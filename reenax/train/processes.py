@@ -7,7 +7,9 @@ the pod's environment says already: that is why the environment is read here.
 """
 
 import dataclasses
+import os
 import re
+import sys
 from collections.abc import Mapping
 
 from reenax.core.errors import UserError
@@ -61,8 +63,8 @@ def find_place(
 ) -> Place:
     """Where this process stands, from flags (all three or none), else from the environment.
 
-    Asked in this order: ``JAX_COORDINATOR_ADDRESS`` with ``JAX_NUM_PROCESSES`` and ``JAX_PROCESS_ID`` (or the completion
-    index of an indexed Kubernetes job, as JobSet makes them), SLURM, Open MPI, the hosts of a TPU slice.
+    Asked in this order: ``JAX_COORDINATOR_ADDRESS`` with ``JAX_NUM_PROCESSES`` and ``JAX_PROCESS_ID`` (or the
+    completion index of an indexed Kubernetes job, as JobSet makes them), SLURM, Open MPI, the hosts of a TPU slice.
 
     Raises:
         UserError: something is missing or makes no sense.
@@ -188,17 +190,14 @@ def leave(place: Place, code: int) -> int:
     """
     if place.coordinator is None:
         return code
-    if code in (0, EXIT_PREEMPTED):
-        import jax
+    if code not in (0, EXIT_PREEMPTED):
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    import jax
 
-        jax.distributed.shutdown()  # waits for all
-        return code
-    import os
-    import sys
-
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
+    jax.distributed.shutdown()  # waits for all
+    return code
 
 
 def is_main() -> bool:

@@ -53,7 +53,7 @@ class Progress:
         self._saves.append(seconds)
 
     def rates(self) -> dict[str, float]:
-        """Steps and images per second over the last hundred steps; seconds that the newest checkpoint was waited for."""
+        """Steps and images per second over the last hundred steps; seconds of waiting for the newest checkpoint."""
         waited = {"speed/save_seconds": self._saves[-1]} if self._saves else {}
         if len(self._times) < 2:
             return waited

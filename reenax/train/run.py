@@ -1,5 +1,6 @@
 """`reenax train`: from a config and a dataset to a run folder, or on from where a run stopped."""
 
+import errno
 import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -243,6 +244,10 @@ def _run(
                 f"out of memory at config.batch_size={config.batch_size}: lower it, raise config.accumulate, set "
                 f"config.remat=True or config.dtype=bfloat16; the checkpoints are whole"
             ) from error
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            raise checkpoints.disk_full() from error
         finally:
             writers.close()
     log.info("done: %d steps in %s", config.steps, folder)
@@ -266,7 +271,7 @@ def _go_back(
     rewinds: Rewinds,
     error: NonFiniteError,
 ) -> TrainState:
-    """The state of the last checkpoint, to go on from with other data; raises the error where that was not asked for."""
+    """The state of the last checkpoint, to go on from with other data; raises the error unless that is asked for."""
     if config.get("on_nonfinite", "stop") == "stop":
         raise error
     checkpoints.wait()

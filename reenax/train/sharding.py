@@ -105,7 +105,7 @@ def own_rows(batch_size: int, mesh: Mesh) -> list[int]:
             f"config.batch_size={batch_size} cannot be cut over {mesh.size} devices; "
             f"take a multiple of {mesh.size} or fewer devices (config.mesh.data)"
         )
-    cuts = batch_sharding(mesh).addressable_devices_indices_map((batch_size,)).values()
+    cuts: Any = batch_sharding(mesh).addressable_devices_indices_map((batch_size,)).values()
     return sorted({row for (cut,) in cuts for row in range(*cut.indices(batch_size))})
 
 

@@ -115,7 +115,12 @@ def _start_wandb(folder: Path, config: Mapping[str, Any], facts: Mapping[str, An
         return None
     import wandb
 
-    common = {"project": settings["project"], "name": folder.name, "dir": str(folder), "config": {**config, "facts": dict(facts)}}
+    common = {
+        "project": settings["project"],
+        "name": folder.name,
+        "dir": str(folder),
+        "config": {**config, "facts": dict(facts)},
+    }
     common |= {"id": f"reenax-{zlib.crc32(str(folder.absolute()).encode()):08x}", "resume": "allow"}
     if settings["mode"] == "online":
         try:

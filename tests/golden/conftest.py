@@ -13,7 +13,6 @@ def pytest_addoption(parser):
     parser.addoption(
         "--golden", metavar="DIR", default=None, help="folder of golden cases to check (searched for manifest_*.json)"
     )
-    parser.addoption("--slow", action="store_true", help="also golden cases that take many minutes")
 
 
 def golden_roots(config: pytest.Config) -> list[pathlib.Path]:

@@ -49,7 +49,7 @@ class Exploding(Regression):
 
     Attributes:
         at: the step from which on it is none; -1 for never.
-        residue: it is none for pictures whose number leaves this rest when divided by 23; -1 for none of them.
+        residue: it is none for batches whose pictures' sum leaves this rest when divided by 23; -1 for no batch.
     """
 
     at: int = -1
@@ -60,7 +60,7 @@ class Exploding(Regression):
 
     def bad_loss(self, variables, batch, rng, *, step, shared):
         out = self.loss(variables, batch, rng, step=step, shared=shared)
-        bad = jnp.any(picture_numbers(batch) % 23 == self.residue)
+        bad = picture_numbers(batch).sum() % 23 == self.residue
         if self.at >= 0:
             bad |= step >= self.at - 1
         spoilt = jnp.where(bad, jnp.nan, 1.0)
@@ -72,6 +72,7 @@ METHODS = {"painting": Painting, "table": ShardedTable, "exploding": Exploding}
 CONFIG = '''
 """A toy's config."""
 
+from ml_collections import ConfigDict
 
 from configs.common import adam, base_config
 
@@ -82,7 +83,8 @@ def get_config(name):
     config = base_config("toy_" + name)
     config.lr = 1e-3
     config.optim = ConfigDict({{key: {{**adam(config).to_dict(), "eps": 1e-4}} for key in ("painter", "both")}})
-    config.model = ConfigDict({{"at": -1, "residue": -1}} if name == "exploding" else {{}})
+    models = {{"exploding": {{"at": -1, "residue": -1}}, "table": {{"rows": 4096}}}}
+    config.model = ConfigDict(models.get(name, {{}}))
     config.batch_size = 8
     config.data.size = {size}
     config.data.threads = 2
@@ -101,16 +103,16 @@ def write_config(folder: Path, size: int) -> Path:
     return path
 
 
-def main() -> int:
-    """Runs a command."""
+def register() -> None:
+    """Puts the toys among the methods, for `reenax.load_method`."""
     for name, method in METHODS.items():
         module = types.ModuleType(f"reenax.methods.toy_{name}")
         module.METHOD = method  # pyright: ignore[reportAttributeAccessIssue]
         sys.modules[module.__name__] = module
     real = reenax.method_names
-    reenax.method_names = lambda: tuple(sorted([*real(), *(f"toy_{name}" for name in METHODS)]))
-    return cli.main()
+    reenax.method_names = lambda: tuple(sorted({*real(), *(f"toy_{name}" for name in METHODS)}))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    register()
+    sys.exit(cli.main())
