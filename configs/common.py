@@ -17,7 +17,8 @@ Any key can be changed from the command line: ``--config.batch_size=8``, ``--con
                          hue), resize (two factors), labels (fields that go into the batch), targets (also labels of
                          other frames: target_*), frames (of a window), people (the only ones used; () for all),
                          audio_window (seconds of the label "audio"), threads, workers, damaged (what a record that
-                         cannot be read does: "stop", or "skip"), damaged_share (of the records, that may be skipped)
+                         cannot be read does: "stop", or "skip"), damaged_share (of the records, that one
+                         process may skip from start to end)
     frozen               network -> folder of imported weights, or "random" for random features
     mesh                 devices along "data" (-1: all) and "fsdp"
     wandb                mode ("disabled", "offline", "online") and project

@@ -19,9 +19,6 @@ NOBODY = ("a", "b")
 AXES: Mapping[str, int] = {"expression": 52, "identity": 80, "camera": 3, "light": 27}
 """Lengths that are a dataset's own, where nothing else is said: those of `reenax prepare synthetic`."""
 
-AXES: Mapping[str, int] = {"expression": 52, "identity": 80, "camera": 3, "light": 27}
-"""Lengths that are a dataset's own, where nothing else is said: those of `reenax prepare synthetic`."""
-
 
 class BlankClips(Clips):
     """Clips with every field that the schema has, of black pictures and zeros; nothing is read.

@@ -31,9 +31,9 @@ from data_pipelines.samplers import Sampler, make_sampler
 from reenax.core.errors import UserError
 from reenax.core.parents import die_with_parent
 
-__all__ = ["Batches", "Clips", "batches", "decode_clip", "items_per_epoch", "open_clips"]
+__all__ = ["Batches", "Clips", "DamagedRecordError", "batches", "decode_clip", "items_per_epoch", "open_clips"]
 
-log = logging.getLogger("reenax")
+log = logging.getLogger("reenax.data")  # of its own, since every process reads other records
 
 KEYS = frozenset(
     {"sampler", "by_identity", "swap", "flip", "jitter", "resize", "labels", "targets", "frames", "people"}
@@ -50,8 +50,8 @@ BUFFERED_EXAMPLES = 64
 BUFFERED_BATCHES = 4
 """Batches that every worker process prepares ahead."""
 
-DAMAGED = "damaged_record"
-"""Of every example the record that it stands in for, or `NO_RECORD`; on its way through grain's processes only."""
+DAMAGED = "damaged_records"
+"""Of every example the records that it stands in for, and `NO_RECORD`; on its way through grain's processes only."""
 
 Batch = dict[str, Shaped[np.ndarray, "b ..."]]
 
@@ -75,7 +75,7 @@ class Batches(Iterator[Batch]):
         if not self._held:
             raise StopIteration
         batch = next(self._held[0])
-        for record in {int(n) for n in batch.pop(DAMAGED, ())} - self._clips.left_out - {NO_RECORD}:
+        for record in {int(n) for n in np.ravel(batch.pop(DAMAGED, ()))} - self._clips.left_out - {NO_RECORD}:
             self._skip(record)
         return batch
 
@@ -206,14 +206,13 @@ class _Draw(grain.transforms.RandomMap):
     def random_map(self, element: int, rng: np.random.Generator) -> Mapping[str, np.ndarray]:
         if not self._skip:
             return self._sampler(int(element), rng)
-        found, last = NO_RECORD, None
-        for _ in range(DRAWS):
+        found = np.full(DRAWS, NO_RECORD)
+        for draw in range(DRAWS):
             try:
-                return {**self._sampler(int(element), rng), DAMAGED: np.int64(found)}  # pyright: ignore[reportReturnType]
+                return {**self._sampler(int(element), rng), DAMAGED: found}
             except DamagedRecordError as error:
-                last, found, element = error, error.record, int(rng.integers(len(self._sampler)))
-        assert last is not None
-        raise last
+                last, found[draw], element = error, error.record, int(rng.integers(len(self._sampler)))
+        raise last  # pyright: ignore[reportPossiblyUnbound]
 
 
 def _sampler(clips: Clips, data_config: Mapping[str, Any]) -> Sampler:

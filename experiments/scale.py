@@ -22,7 +22,7 @@ import numpy as np
 
 from experiments.launch import local
 from experiments.launch.local import TRAINER, Local, device_environments
-from experiments.launch.training import Training, newest_step
+from experiments.launch.training import Training, last_line, newest_step
 from experiments.speed import noise_clips
 from reenax.core.errors import UserError
 from reenax.train.config import load_config
@@ -114,12 +114,6 @@ class Trials:
         if outcome.code:
             raise UserError(f"the training ended with {outcome.code}: {last_line(printed)}")
         return read_timing(training.run)
-
-
-def last_line(printed: Path) -> str:
-    """The last line of a file that says something."""
-    lines = [line for line in printed.read_text("utf-8", "replace").splitlines() if line.strip()]
-    return lines[-1] if lines else "it printed nothing"
 
 
 def scale(

@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.launch import command
-from experiments.launch.training import Training, newest_step
+from experiments.launch.training import Training, last_line, newest_step
 from reenax.commands import positive, run_command, start_logging
 from reenax.core.errors import UserError
 from reenax.train.processes import EXIT_PREEMPTED
@@ -216,17 +216,10 @@ def train(folder: Path, settings: Any, trainer: Sequence[str] | None = None) -> 
         if outcome.stopped:
             return EXIT_PREEMPTED
         if outcome.code:
-            failures[trial.name] = f"exit code {outcome.code}: {_last_line(log)}"
+            failures[trial.name] = f"exit code {outcome.code}: {last_line(log)}"
             write_json(folder / FAILURES_FILE, failures)
             print(f"sweep: {trial.name} failed: {failures[trial.name]}", file=sys.stderr)
     return 1 if failures else 0
-
-
-def _last_line(log: Path) -> str:
-    """What a trial said last; the errors of the command, where there are some."""
-    lines = [line.strip() for line in log.read_text("utf-8", "replace").splitlines() if line.strip()]
-    errors = [line for line in lines[-20:] if "error:" in line.lower()]
-    return ([*lines, *errors] or ["it said nothing"])[-1][:300]
 
 
 def _failures(folder: Path) -> dict[str, str]:

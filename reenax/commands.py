@@ -9,6 +9,7 @@ from pathlib import Path
 
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
+FAKE_DEVICES = "--xla_force_host_platform_device_count"
 
 
 def run_command(command: Callable[[], int | None], *, debug: bool = False, name: str = "reenax") -> int:
@@ -64,11 +65,12 @@ class _Lines(logging.Handler):
 
 
 def start_logging(*, quiet: bool = False) -> None:
-    """Shows the library's log as bare lines on standard error; when quiet, warnings alone."""
+    """Shows the library's log as bare lines on standard error; when quiet, what only this process can know."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr)
     logging.getLogger("absl").setLevel(logging.CRITICAL)  # what orbax logs of a failed save it raises too
     log = logging.getLogger("reenax")
-    log.setLevel(logging.WARNING if quiet else logging.INFO)
+    log.setLevel(logging.ERROR if quiet else logging.INFO)
+    logging.getLogger("reenax.data").setLevel(logging.WARNING)
     log.propagate = False
     log.handlers = [_Lines()]
 
@@ -86,6 +88,12 @@ def keep_programs() -> None:
     for name, value in kept.items():
         jax.config.update(name, value)
         os.environ[name.upper()] = str(value)  # for worker processes
+
+
+def with_fake_devices(flags: str, count: int) -> str:
+    """XLA_FLAGS with which jax finds so many devices on a CPU, in place of as many as it would have found."""
+    kept = [flag for flag in flags.split() if flag.partition("=")[0] != FAKE_DEVICES]
+    return " ".join([*kept, f"{FAKE_DEVICES}={count}"])
 
 
 def positive(text: str) -> int:

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import logging
 import os
+import random
 import re
 import shlex
 import signal
@@ -18,9 +19,9 @@ from types import FrameType
 from typing import IO, Any, NamedTuple
 
 from experiments.launch.training import Training, newest_step
-from reenax.commands import EXIT_USER_ERROR
+from reenax.commands import EXIT_USER_ERROR, with_fake_devices
 from reenax.core.errors import UserError
-from reenax.train.processes import EXIT_PREEMPTED
+from reenax.train.processes import EXIT_PREEMPTED, HEARTBEAT_SECONDS
 
 log = logging.getLogger("reenax")
 
@@ -28,7 +29,7 @@ BOUND = Path(__file__).with_name("bound.py")
 TRAINER = (sys.executable, "-m", "reenax.cli")
 HOST = "127.0.0.1"
 POLL_SECONDS = 0.05
-FAKE_DEVICES = "--xla_force_host_platform_device_count"
+PORTS = range(20000, 32000)  # none that a system gives to outgoing connections, which could take it before it is used
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,14 +41,15 @@ class Local:
         devices_per_process: devices of each; None: an even share of the GPUs, all that there is on a CPU.
         restarts: how often it is started again without a newer checkpoint.
         patience: seconds that the others have to save once one process has ended with 0 or 75.
-        mercy: seconds that the others have to end by themselves once one has failed.
+        mercy: seconds that the others have to end by themselves once one has failed: some learn of it only when it
+            has been silent for `HEARTBEAT_SECONDS`, and have to say so yet.
     """
 
     processes: int = 1
     devices_per_process: int | None = None
     restarts: int = 10
     patience: float = 300.0
-    mercy: float = 10.0
+    mercy: float = 2.0 * HEARTBEAT_SECONDS
 
 
 class Outcome(NamedTuple):
@@ -74,7 +76,7 @@ def run(
         output: a file for all that the processes print; the terminal when None.
 
     Raises:
-        UserError: more devices are asked for than there are.
+        UserError: more devices are asked for than there are, or no port is free.
     """
     environments = device_environments(settings, os.environ)
     failures = 0
@@ -117,13 +119,22 @@ def process_commands(training: Training, processes: int, trainer: Sequence[str] 
     """The command of every process, with a coordinator on a port that is free now.
 
     One process is told too that it is alone: it would else believe a cluster's variables in its environment.
+
+    Raises:
+        UserError: no port is free.
     """
     words = [*trainer, *training.arguments()]
-    with socket.socket() as free:
-        free.bind((HOST, 0))
-        port = free.getsockname()[1]
-    shared = ["--coordinator", f"{HOST}:{port}", "--processes", str(processes)]
+    shared = ["--coordinator", f"{HOST}:{_free_port()}", "--processes", str(processes)]
     return [[*words, *shared, "--process-id", str(k)] for k in range(processes)]
+
+
+def _free_port() -> int:
+    """Drawn at random, as launchers that start at the same time must not choose the same one."""
+    for port in random.SystemRandom().sample(PORTS, len(PORTS)):
+        with socket.socket() as tried, contextlib.suppress(OSError):
+            tried.bind(("", port))  # the coordinator listens on all addresses
+            return port
+    raise UserError(f"no port from {PORTS[0]} to {PORTS[-1]} is free; end some of the programs that listen there")
 
 
 def device_environments(settings: Local, environ: Mapping[str, str]) -> list[dict[str, str]]:
@@ -139,8 +150,7 @@ def device_environments(settings: Local, environ: Mapping[str, str]) -> list[dic
     if not gpus:
         if each is None:
             return [{}] * count
-        others = [word for word in environ.get("XLA_FLAGS", "").split() if not word.startswith(f"{FAKE_DEVICES}=")]
-        return [{"XLA_FLAGS": " ".join([*others, f"{FAKE_DEVICES}={each}"])}] * count
+        return [{"XLA_FLAGS": with_fake_devices(environ.get("XLA_FLAGS", ""), each)}] * count
     if each is None:
         if count == 1:
             return [{}]
@@ -174,7 +184,7 @@ def preview(training: Training, settings: Local) -> str:
     """What would run, one line per process, for a shell.
 
     Raises:
-        UserError: more devices are asked for than there are.
+        UserError: more devices are asked for than there are, or no port is free.
     """
     commands = process_commands(training, settings.processes)
     extras = device_environments(settings, os.environ)

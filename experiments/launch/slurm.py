@@ -7,10 +7,11 @@ import shlex
 from experiments.launch.training import CHECKPOINT_NAME, Training
 from reenax.commands import EXIT_USER_ERROR
 from reenax.core.errors import UserError
-from reenax.train.processes import EXIT_PREEMPTED
+from reenax.train.processes import EXIT_LOST, EXIT_PREEMPTED
 
 WORD = r"[A-Za-z0-9][A-Za-z0-9_.,:@+-]*"
 TIME = r"\d+(:\d+){0,2}|\d+-\d+(:\d+){0,2}"
+TOLD = 125  # what a task ends with in place of an error of the user's; 126 and 127 are bash's own
 SAVE_SECONDS = 120  # before the end of the time limit; also how long the others live when one task has ended
 
 BODY = """\
@@ -22,16 +23,23 @@ newest() {{  # the step of the newest whole checkpoint
     ls -- "$run/checkpoints" 2>/dev/null | grep -xE '{checkpoint}' | sort -n | tail -n 1
 }}
 
+# srun ends with the highest code of all tasks. When one refuses with {refused} the others end with {lost}, which would
+# hide it: every task makes {told} of a {refused}. Codes of signals are higher still: a task that is killed meanwhile,
+# as by --wait, hides it yet, and the job is tried again, at most $restarts times. slurmstepd signals the shell too,
+# which has to wait for the trainer's own code; an empty trap the trainer would inherit.
+task='trap : TERM INT; "$@"; code=$?; [ "$code" -ne {refused} ] || code={told}; exit "$code"'
+
 first=$(newest)
 failures=0
 while true; do
     before=$(newest)
     # one task that ends ends the step, but the others may save first: --kill-on-bad-exit would not let them
     srun --label --cpu-bind=none --kill-on-bad-exit=0 --wait={wait} \\
-        {command}
+        bash -c "$task" task {command}
     code=$?
     case $code in
-        0 | {refused}) exit $code ;;
+        0) exit 0 ;;
+        {told}) exit {refused} ;;
         {stopped})  # the time is up, or the nodes are wanted: saved, and goes on when the job runs again
             if [ "$(newest)" != "$first" ]; then
                 scontrol requeue "$SLURM_JOB_ID" && exit 0
@@ -88,6 +96,8 @@ def script(training: Training, settings: Slurm) -> str:
         wait=SAVE_SECONDS,
         command=shlex.join(["reenax", *training.arguments()]),
         refused=EXIT_USER_ERROR,
+        told=TOLD,
+        lost=EXIT_LOST,
         stopped=EXIT_PREEMPTED,
     )
     return "\n".join(["#!/bin/bash", *(f"#SBATCH --{line}" for line in _header(settings)), "", body])

@@ -29,6 +29,13 @@ class Training:
         return ["train", *named, "--or-resume", *self.overrides]
 
 
+def last_line(log: Path) -> str:
+    """What a training said last, in a file of all that it printed; the errors of the command, where there are some."""
+    lines = [line.strip() for line in log.read_text("utf-8", "replace").splitlines() if line.strip()]
+    errors = [line for line in lines[-20:] if "error:" in line.lower()]
+    return ([*lines, *errors] or ["it printed nothing"])[-1][:300]
+
+
 def newest_step(run: Path) -> int:
     """The step of a run's newest whole checkpoint; -1 when there is none."""
     try:

@@ -6,8 +6,7 @@ import re
 from typing import Any
 
 from reenax.cli.parts import command
-
-FAKE = "--xla_force_host_platform_device_count"
+from reenax.commands import with_fake_devices
 
 
 def add_plan(commands: Any) -> None:
@@ -79,5 +78,4 @@ def _mesh_of(config: Any) -> tuple[int, int]:
 
 def _pretend(count: int) -> None:
     """Lets jax, which must not have looked for devices yet, find so many CPUs."""
-    kept = [flag for flag in os.environ.get("XLA_FLAGS", "").split() if not flag.startswith(FAKE)]
-    os.environ["XLA_FLAGS"] = " ".join([*kept, f"{FAKE}={count}"])
+    os.environ["XLA_FLAGS"] = with_fake_devices(os.environ.get("XLA_FLAGS", ""), count)

@@ -56,7 +56,7 @@ def watch(place: Place) -> int:
     code = child.wait()
     if code in (0, 2, EXIT_PREEMPTED, EXIT_LOST):
         return code
-    if code == -signal.SIGABRT and LOST.search(held):
+    if code == -signal.SIGABRT and place.processes > 1 and LOST.search(held):
         print(lost_line(place, "it has gone or was silent for too long"), file=sys.stderr)
         return EXIT_LOST
     sys.stderr.write(held)

@@ -138,7 +138,9 @@ def _guarded(place: Place, command: Callable[[], int], debug: bool) -> int:
     try:
         return run_command(command, debug=debug, name=f"reenax: process {place.index}")
     except Exception as error:
-        if isinstance(error, LostProcessError) or LOST.search(str(error)):
+        if isinstance(error, LostProcessError) or (place.processes > 1 and LOST.search(str(error))):
+            if debug:
+                traceback.print_exc()
             print(lost_line(place, " ".join(str(error).split())[:120]), file=sys.stderr)
             return EXIT_LOST
         traceback.print_exc()

@@ -78,7 +78,8 @@ class Engine:
         shardings = state_sharding(abstract, mesh, method.shard_rules)
         abstract = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), abstract, shardings)
         jitted = jax.jit(create, in_shardings=batch_sharding(mesh), out_shardings=shardings)
-        placed = jax.device_put(dict(frozen or {}), replicated(mesh))
+        # from the host's memory: arrays that are bound to one device cannot go to those of other processes
+        placed = jax.device_put(jax.tree.map(np.asarray, dict(frozen or {})), replicated(mesh))
         return cls(method, players, mesh, placed, abstract, size, jitted)
 
     def fresh_state(self, batch: Mapping[str, np.ndarray]) -> TrainState:

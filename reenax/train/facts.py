@@ -20,7 +20,7 @@ import reenax
 from data_pipelines import clips
 from reenax.core.errors import UserError
 from reenax.train.frozen import RANDOM
-from reenax.train.runs import Config, newest_meta, write_json
+from reenax.train.runs import Config, checkpoint_meta, write_json
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "tensorflow-datasets", "numpy")
 
@@ -44,18 +44,22 @@ def gather_facts(config: Config, data: Path, warm_start: Path | None = None) -> 
         "git_revision": git_revision(),
         "data": str(Path(data).absolute()),
         "data_digest": clips.describe(Path(data))["digest"],
-        "warm_start": None if warm_start is None else _weights(warm_start),
-        "frozen": {n: {"folder": w} if w == RANDOM else _weights(Path(w)) for n, w in frozen.items()},
+        "warm_start": None if warm_start is None else weights_of(warm_start),
+        "frozen": {n: {"folder": w} if w == RANDOM else weights_of(Path(w)) for n, w in frozen.items()},
         "devices": [f"{d.device_kind} {d.id}" for d in jax.devices()],
         "processes": jax.process_count(),
     }
 
 
-def _weights(folder: Path) -> dict[str, Any]:
-    """Where a folder's newest variables are, and a digest of them."""
-    step, meta = newest_meta(folder)
+def weights_of(folder: Path, step: int | None = None) -> dict[str, Any]:
+    """Where a folder's newest variables (or those of a step) are, and a digest of them.
+
+    Raises:
+        UserError: the folder holds none.
+    """
+    found, meta = checkpoint_meta(folder, step)
     leaves = json.dumps(meta["leaves"]["variables"], sort_keys=True)
-    return {"folder": str(folder.absolute()), "step": step, "digest": xxhash.xxh3_64_hexdigest(leaves.encode())}
+    return {"folder": str(folder.absolute()), "step": found, "digest": xxhash.xxh3_64_hexdigest(leaves.encode())}
 
 
 def git_revision() -> str | None:

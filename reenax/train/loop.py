@@ -9,7 +9,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from types import FrameType
 from typing import Any
 
@@ -20,7 +20,7 @@ from jaxtyping import Array
 
 from reenax.core.errors import UserError
 from reenax.core.step import NONFINITE
-from reenax.core.types import TrainState
+from reenax.core.types import Player, TrainState
 from reenax.train.checkpoint import Checkpoints
 from reenax.train.engine import Engine
 from reenax.train.processes import is_main
@@ -72,7 +72,7 @@ class StopSignal:
     def __init__(self) -> None:
         self._received: str | None = None
         self._before: dict[signal.Signals, Any] = {}
-        self._together = jax.process_count() > 1
+        self._together = jax.distributed.is_initialized()  # which makes jax take SIGTERM, also from one process
 
     def __enter__(self) -> "StopSignal":
         if threading.current_thread() is threading.main_thread():
@@ -100,10 +100,15 @@ class StopSignal:
 
 
 class MetricQueue:
-    """Brings metrics to the host some steps late, so that the device never waits for it; stops on non-finite ones."""
+    """Brings metrics to the host some steps late, so that the device never waits for it; stops on non-finite ones.
 
-    def __init__(self, delay: int = 2):
-        self._delay = delay
+    Args:
+        players: in the order of their moves.
+        delay: how many steps late.
+    """
+
+    def __init__(self, players: Sequence[Player], delay: int = 2):
+        self._players, self._delay = players, delay
         self._queue: collections.deque[tuple[int, Mapping[str, Array]]] = collections.deque()
 
     def put(self, step: int, metrics: Mapping[str, Array]) -> list[tuple[int, dict[str, float]]]:
@@ -118,22 +123,29 @@ class MetricQueue:
         while len(self._queue) > left:
             step, metrics = self._queue.popleft()
             values = {k: float(v) for k, v in jax.device_get(dict(metrics)).items()}
-            networks = [k.split(NONFINITE) for k in values if NONFINITE in k and values[k]]
+            networks = [tuple(k.split(NONFINITE)) for k in values if NONFINITE in k and values[k]]
             values = {k: v for k, v in values.items() if NONFINITE not in k}
             bad = {k: v for k, v in values.items() if not math.isfinite(v)}
             if bad or networks:
-                raise _non_finite(step, bad, networks)
+                raise _non_finite(step, bad, networks, self._players)
             taken.append((step, values))
         return taken
 
 
-def _non_finite(step: int, terms: Mapping[str, float], networks: list[list[str]]) -> NonFiniteError:
-    """Names players, terms and the network that was the first to be no number; players in the order of their moves."""
-    players = dict.fromkeys([*(k.split("/")[0] for k in terms), *(player for player, _ in networks)])
-    named = ", ".join(f"{k}={v}" for k, v in terms.items()) or "all terms are"
-    first = f"the first network is {networks[0][1]}" if networks else "no network is yet"
+def _non_finite(
+    step: int, terms: Mapping[str, float], networks: Sequence[tuple[str, ...]], players: Sequence[Player]
+) -> NonFiniteError:
+    """Names players, terms and the network that was the first to be no number, in the order of the moves.
+
+    (A compiled step gives its metrics in alphabetical order.)
+    """
+    named = [t for p in players for t in terms if t.startswith(f"{p.name}/")]
+    hurt = [n for p in players for n in (*p.owns, *(p.persists or ())) if (p.name, n) in networks]
+    moved = [p.name for p in players if any(t.startswith(f"{p.name}/") for t in terms) or p.name in dict(networks)]
+    values = ", ".join(f"{t}={terms[t]}" for t in named) or "all terms are"
+    first = f"the first network is {hurt[0]}" if hurt else "no network is yet"
     return NonFiniteError(
-        f"step {step}: {' and '.join(players)} no longer finite ({named}; {first}); the last checkpoint is kept: lower "
+        f"step {step}: {' and '.join(moved)} no longer finite ({values}; {first}); the last checkpoint is kept: lower "
         f"config.lr, set config.optim.*.clip or use config.dtype=float32, and resume, or pass by the data that did it "
         f"with config.on_nonfinite=rewind",
         step,
@@ -179,7 +191,7 @@ def run_loop(
         UserError: the disk is full.
     """
     start = int(state.step)
-    queue, scored = MetricQueue(), (-1, math.nan)
+    queue, scored = MetricQueue(engine.players), (-1, math.nan)
     remarked: set[str] = set()
     with StopSignal() as stop, Progress(start, schedule.steps, engine.batch_size, shown=is_main()) as progress:
 

@@ -7,6 +7,7 @@ the pod's environment says already: that is why the environment is read here.
 """
 
 import dataclasses
+import logging
 import os
 import re
 import sys
@@ -16,6 +17,8 @@ from reenax.core.errors import UserError
 
 EXIT_PREEMPTED = 75  # EX_TEMPFAIL: the state is saved, run the same command again with --resume
 EXIT_LOST = 76  # another process has gone: go on from the last checkpoint
+
+log = logging.getLogger("reenax")
 
 HEARTBEAT_SECONDS = 10
 """A process that was silent for so long is taken for lost. jax's own 100 s would keep a cluster waiting."""
@@ -181,6 +184,7 @@ def join(place: Place) -> None:
     except RuntimeError as error:
         why = str(error).splitlines()[0][:200]
         raise LostProcessError(f"the others could not be reached at {place.coordinator}: {why}") from error
+    log.info("process %d of %d (%s), found at %s", place.index, place.processes, place.source, place.coordinator)
 
 
 def leave(place: Place, code: int) -> int:

@@ -1,6 +1,7 @@
 """Going back after a loss that was no number: the steps after a checkpoint are trained again, with other data.
 
-    RUN/rewinds.json    a list of {"at": the step that was no number, "to": the step gone back to}
+    RUN/rewinds.json    a list of {"at": the step that was no number, "to": the step gone back to, "skipped": how many
+                        batches from there on are passed by}
 
 What a step is trained with follows from the steps that were given up before it, so that a run that is stopped after a
 rewind and continued has the data that it would have had.
@@ -10,6 +11,7 @@ import json
 from pathlib import Path
 
 from reenax.core.errors import UserError
+from reenax.train.runs import write_json
 
 MOST_FROM_ONE_STEP = 3
 
@@ -29,7 +31,7 @@ class Rewinds:
         self._path = Path(folder) / "rewinds.json"
         try:
             rows = json.loads(self._path.read_text()) if self._path.is_file() else []
-            self._rows = [{"at": int(r["at"]), "to": int(r["to"])} for r in rows if int(r["to"]) <= start]
+            self._rows = [{k: int(row[k]) for k in ("at", "to", "skipped")} for row in rows if row["to"] <= start]
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise UserError(
                 f"{self._path} cannot be read ({error}); restore it, or remove it and accept that the data of the next "
@@ -42,12 +44,12 @@ class Rewinds:
 
     def add(self, at: int, to: int, *, write: bool) -> None:
         """Notes that step ``at`` was no number and the run goes on from step ``to``."""
-        self._rows.append({"at": at, "to": to})
+        reached = self.data_step(at)
+        self._rows = [row for row in self._rows if row["to"] <= to]  # what came after belongs to what is given up
+        self._rows.append({"at": at, "to": to, "skipped": reached - self.data_step(to)})
         if write:
-            temporary = self._path.with_suffix(".tmp")
-            temporary.write_text(json.dumps(self._rows) + "\n")
-            temporary.replace(self._path)
+            write_json(self._path, self._rows)
 
     def data_step(self, step: int) -> int:
         """The place in the stream of batches that the training reads from a step on."""
-        return step + sum(row["at"] - row["to"] for row in self._rows)
+        return step + sum(row["skipped"] for row in self._rows)

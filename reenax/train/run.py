@@ -1,5 +1,6 @@
 """`reenax train`: from a config and a dataset to a run folder, or on from where a run stopped."""
 
+import contextlib
 import errno
 import json
 import logging
@@ -18,7 +19,7 @@ from reenax.core.errors import UserError
 from reenax.core.types import Method, TrainState, Variables
 from reenax.train.checkpoint import Checkpoints
 from reenax.train.engine import Engine
-from reenax.train.facts import differences, gather_facts, read_facts, write_facts
+from reenax.train.facts import differences, gather_facts, read_facts, weights_of, write_facts
 from reenax.train.frozen import load_frozen
 from reenax.train.loop import NonFiniteError, Schedule, run_loop
 from reenax.train.optim import make_optimisers
@@ -110,9 +111,10 @@ def resume(folder: Path, data: Path | None = None, overrides: Callable[[Config],
             f"{facts['data_digest'][:12]}); give the original one with --data, or start a new run with --warm-start"
         )
     frozen = load_frozen(method, config.frozen.to_dict(), config.method)
-    engine, example = _engine(config, method, clips, frozen, None)
-    started = facts.get("warm_start")
-    now = gather_facts(config, data, None) | {"warm_start": started}  # what it started from matters no more
+    began = from_main(int(any(folder.glob("checkpoints/[0-9]*[0-9]"))))
+    started = None if began else _started_from(folder, facts, config.method)
+    engine, example = _engine(config, method, clips, frozen, started)
+    now = gather_facts(config, data) | {"warm_start": facts.get("warm_start")}  # looked at when it is used
     changes = differences(facts, now)
     if before.to_dict() != config.to_dict():
         changes.append("the config was changed")
@@ -228,15 +230,18 @@ def _run(
         writers = Writers(folder, config.to_dict(), start, read_facts(folder)) if is_main() else NoWriters()
         shapes = batch_shapes(example)
         try:
-            while state is not None:
+            while True:
                 at = rewinds.data_step(int(state.step))
                 try:
                     with _batches(config, clips, engine.mesh, at, config.data.workers) as batches:
                         run_loop(engine, state, batches, schedule, checkpoints, writers, shapes, validator)
-                    state = None
+                    break
                 except NonFiniteError as error:
-                    state = _go_back(config, engine, example, checkpoints, rewinds, error)
-                    writers.go_back(int(state.step))
+                    if config.get("on_nonfinite", "stop") == "stop":
+                        raise
+                    failed, state = error.with_traceback(None), None  # which held the loop's own state
+                state = _go_back(engine, example, checkpoints, rewinds, failed)
+                writers.go_back(int(state.step))
         except jax.errors.JaxRuntimeError as error:
             if "RESOURCE_EXHAUSTED" not in str(error) and "Out of memory" not in str(error):
                 raise
@@ -249,7 +254,8 @@ def _run(
                 raise
             raise checkpoints.disk_full() from error
         finally:
-            writers.close()
+            with contextlib.suppress(OSError):  # every row was flushed: what a full disk says here was said before
+                writers.close()
     log.info("done: %d steps in %s", config.steps, folder)
 
 
@@ -264,16 +270,13 @@ def _note_changes(folder: Path, config: Config, step: int, changes: Sequence[str
 
 
 def _go_back(
-    config: Config,
     engine: Engine,
     example: Mapping[str, np.ndarray],
     checkpoints: Checkpoints,
     rewinds: Rewinds,
     error: NonFiniteError,
 ) -> TrainState:
-    """The state of the last checkpoint, to go on from with other data; raises the error unless that is asked for."""
-    if config.get("on_nonfinite", "stop") == "stop":
-        raise error
+    """The state of the last checkpoint, to go on from with other data; raises the error when that was of no use."""
     checkpoints.wait()
     state = checkpoints.restore(engine.abstract)
     if state is None:
@@ -311,11 +314,21 @@ def _validator(config: Config, train_clips: loader.Clips, engine: Engine) -> Val
     ) as batches:
         held_out = [next(batches) for _ in range(EVAL_BATCHES)]
     shown = [k for k, name in enumerate(clips.clip_identities) if engine.method.portrays in ("", name)]
-    record = clips[shown[0] if shown else 0]
-    count = min(CLIP_FRAMES, len(record["frames"]))
-    frames = loader.decode_clip(record, range(count))
-    found = [record[field][:count] for field in engine.method.reads if field in record]
+    record, frames = _shown_clip(clips, shown or [0], skip=config.data.get("damaged") == "skip")
+    found = [record[field][: len(frames)] for field in engine.method.reads if field in record]
     return Validator(engine, held_out, frames, float(record["fps"]), found[0] if found else None)
+
+
+def _shown_clip(clips: loader.Clips, chosen: Sequence[int], *, skip: bool) -> tuple[Mapping[str, Any], np.ndarray]:
+    """The first of the chosen clips, and its first frames; with ``skip``, the first that can be read."""
+    for number in chosen:
+        try:
+            record = clips[number]
+            return record, np.stack(clips.frames(number, range(min(CLIP_FRAMES, len(record["frames"])))))
+        except loader.DamagedRecordError:
+            if not skip or number == chosen[-1]:
+                raise
+    raise AssertionError("there is always a clip")
 
 
 def _warm_start(trained: Trained, name: str) -> Callable[[Variables], Variables]:
@@ -336,6 +349,20 @@ def _warm_start(trained: Trained, name: str) -> Callable[[Variables], Variables]
         return {network: jax.tree.map(jax.numpy.asarray, taken.get(network, v)) for network, v in fresh.items()}
 
     return start
+
+
+def _started_from(folder: Path, facts: Mapping[str, Any], name: str) -> Callable[[Variables], Variables] | None:
+    """The warm start of a run that was stopped before its first checkpoint."""
+    then = facts.get("warm_start")
+    if then is None:
+        return None
+    source = Path(then["folder"])
+    if weights_of(source, then["step"])["digest"] != then["digest"]:
+        raise UserError(
+            f"{folder} has no checkpoint yet, and {source}, which it started from, holds other variables now; start a "
+            f"new run"
+        )
+    return _warm_start(load_trained(source, then["step"]), name)
 
 
 def _shapes(collections: Any) -> dict[str, tuple[int, ...]]:

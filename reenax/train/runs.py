@@ -110,7 +110,7 @@ def read_config(folder: Path) -> Config:
     if not path.is_file():
         raise UserError(f"{folder} is no run folder: it has no config.json; give the folder that `reenax train` made")
     try:
-        return ConfigDict(json.loads(path.read_text()))
+        return ConfigDict(_with_tuples(json.loads(path.read_text())))
     except (ValueError, TypeError) as error:
         raise UserError(f"{path} cannot be read ({error}); restore it from the run's log or start a new run") from error
 
@@ -151,15 +151,15 @@ def load_trained(folder: Path, step: int | None = None) -> Trained:
     return Trained(method, variables, config, found, config.method)
 
 
-def newest_meta(folder: Path) -> tuple[int, dict[str, Any]]:
-    """Step and description (see `reenax.train.checkpoint`) of the newest checkpoint of a folder.
+def checkpoint_meta(folder: Path, step: int | None = None) -> tuple[int, dict[str, Any]]:
+    """Step and description (see `reenax.train.checkpoint`) of the newest (or the named) checkpoint of a folder.
 
     Raises:
         UserError: as `load_trained`.
     """
     read_config(folder)  # says when it is no run folder at all
     with Checkpoints(_checkpoints_of(folder)) as checkpoints:
-        return _meta(checkpoints, folder, None)
+        return _meta(checkpoints, folder, step)
 
 
 def _checkpoints_of(folder: Path) -> Path:
@@ -180,6 +180,13 @@ def _meta(checkpoints: Checkpoints, folder: Path, step: int | None) -> tuple[int
         return found, checkpoints.meta(found)
     except BadCheckpointError as error:
         raise UserError(f"the checkpoint of step {found} in {folder} is damaged: {error}") from error
+
+
+def _with_tuples(value: Any) -> Any:
+    """JSON knows lists alone; configs hold tuples, and their changes are checked against those."""
+    if isinstance(value, dict):
+        return {key: _with_tuples(inner) for key, inner in value.items()}
+    return tuple(map(_with_tuples, value)) if isinstance(value, list) else value
 
 
 def save_imported(folder: Path, config: Config, variables: Variables, shapes: Mapping[str, Any]) -> None:

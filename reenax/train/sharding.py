@@ -1,5 +1,6 @@
 """Where arrays live on the mesh: batches over both axes, large leaves over "fsdp", the rest everywhere."""
 
+import functools
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -126,11 +127,10 @@ def put_batch(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Arra
 
 
 def to_host(tree: PyTree) -> PyTree:
-    """The arrays of a tree in this process's memory, whole, wherever their parts live; all processes must ask."""
+    """The arrays of a tree on a mesh in this process's memory, wherever their parts live; all processes must ask."""
+    return jax.tree.map(np.asarray, _gather_on(jax.tree.leaves(tree)[0].sharding.mesh)(tree))
 
-    def whole(leaf: jax.Array) -> np.ndarray:
-        if not leaf.is_fully_addressable and not leaf.is_fully_replicated:
-            leaf = jax.jit(lambda x: x, out_shardings=replicated(leaf.sharding.mesh))(leaf)  # pyright: ignore[reportAttributeAccessIssue]
-        return np.asarray(leaf)
 
-    return jax.tree.map(whole, tree)
+@functools.cache
+def _gather_on(mesh: Mesh) -> Any:
+    return jax.jit(lambda tree: tree, out_shardings=replicated(mesh))

@@ -60,14 +60,13 @@ class Validator:
     def draw(self, state: TrainState, step: int, writers: Writers | NoWriters, rows: int = 6) -> None:
         """Writes the sheet of the first batch, and the clip: source, driving, result side by side."""
         columns = self._preview(state.averaged(), self._batches[0])
-        variables = to_host(state.averaged())  # the clip is made by the one process that writes
+        method = self._engine.method
+        clip = len(self._clip) and "video" in method.drives and (not method.reads or self._landmarks is not None)
+        variables = to_host(state.averaged()) if clip else None  # the one process that writes makes the clip
         if isinstance(writers, NoWriters):
             return
         writers.sheet(step, {name: np.asarray(pictures)[:rows] for name, pictures in columns.items()})
-        method = self._engine.method
-        if not len(self._clip) or "video" not in method.drives:
-            return
-        if method.reads and self._landmarks is None:
+        if variables is None:
             return
         points = None if self._landmarks is None else jnp.asarray(self._landmarks)
         drive = VideoDrive(as_float(self._clip), points)

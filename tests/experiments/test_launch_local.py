@@ -4,6 +4,7 @@ import itertools
 import json
 import logging
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -15,9 +16,10 @@ import pytest
 
 from experiments.launch import local
 from experiments.launch.local import Local, device_environments, verdict
-from experiments.launch.training import Training, newest_step
+from experiments.launch.training import Training, last_line, newest_step
 from reenax.core.errors import UserError
-from reenax.train.processes import find_place
+from reenax.train.processes import HEARTBEAT_SECONDS, find_place
+from tests.train.running import alive
 
 TRAINER = (sys.executable, str(Path(__file__).with_name("fake_trainer.py")))
 ROOT = Path(__file__).parents[2]
@@ -64,14 +66,6 @@ def until(true: Callable[[], bool]) -> None:
     while not true():
         assert time.monotonic() < deadline
         time.sleep(0.02)
-
-
-def alive(pid: int) -> bool:
-    """Whether a process runs; a dead one that nobody has waited for does not."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
 
 
 @pytest.fixture
@@ -198,11 +192,47 @@ def test_only_whole_checkpoints_count(tmp_path):
     assert newest_step(tmp_path) == 10
 
 
+def test_the_last_line_is_the_error(tmp_path):
+    log = tmp_path / "log"
+    log.touch()
+    assert last_line(log) == "it printed nothing"
+    log.write_text("one\n  two \n\n")
+    assert last_line(log) == "two"
+    log.write_text("reenax: error: no luck\n[1] gone\n")
+    assert last_line(log) == "reenax: error: no luck"
+
+
+def test_who_waits_for_a_heartbeat_is_not_killed_meanwhile():
+    assert Local().mercy > 1.5 * HEARTBEAT_SECONDS
+
+
+def test_the_port_is_free_and_no_outgoing_connection_takes_it(monkeypatch):
+    training = Training("configs/fomm.py:smoke", Path("data"), Path("run"))
+
+    def port() -> int:
+        (words,) = local.process_commands(training, 1)
+        return int(dict(itertools.pairwise(words))["--coordinator"].rpartition(":")[2])
+
+    assert len({port() for _ in range(5)}) > 1
+    with socket.socket() as listening:
+        listening.bind((local.HOST, port()))
+        listening.listen()
+        taken = listening.getsockname()[1]
+        assert 20000 <= taken < 32000
+        free = port()
+        monkeypatch.setattr(local, "PORTS", [taken, free])
+        assert {port() for _ in range(5)} == {free}
+        monkeypatch.setattr(local, "PORTS", [taken])
+        with pytest.raises(UserError, match=f"no port from {taken} to {taken} is free"):
+            port()
+
+
 def test_devices_are_shared():
-    cpu = {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--a=1 --xla_force_host_platform_device_count=8"}
+    others = "--a=1 --xla_force_host_platform_device_count_of=5"
+    cpu = {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": f"--xla_force_host_platform_device_count=8 {others}"}
     assert device_environments(Local(2), cpu) == [{}, {}]
     (fake,) = device_environments(Local(1, 3), cpu)
-    assert fake == {"XLA_FLAGS": "--a=1 --xla_force_host_platform_device_count=3"}
+    assert fake == {"XLA_FLAGS": f"{others} --xla_force_host_platform_device_count=3"}
     gpus = {"CUDA_VISIBLE_DEVICES": "4,5,6,GPU-7f"}
     assert device_environments(Local(1), gpus) == [{}]
     assert device_environments(Local(2), gpus) == [

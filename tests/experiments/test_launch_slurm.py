@@ -16,11 +16,39 @@ from reenax.core.errors import UserError
 from reenax.train.processes import find_place
 
 SRUN = r"""#!/bin/bash
-printf '%s\0' "$@" > "$HERE/words-$(ls "$HERE" | grep -c words)"
-read -r code step < <(head -n 1 "$HERE/plan")
+start=$(ls "$HERE" | grep -c words)
+read -r codes step < <(head -n 1 "$HERE/plan")
 sed -i 1d "$HERE/plan"
 [ -z "$step" ] || mkdir -p "$RUN/checkpoints/$(printf '%08d' "$step")" "$RUN/checkpoints/00000999.orbax-checkpoint-tmp"
-exit "$code"
+while [ "${1:0:2}" = -- ]; do shift; done
+export WORDS=/dev/null CODE
+tasks=()
+for CODE in ${codes//,/ }; do
+    [ "${#tasks[@]}" -gt 0 ] || WORDS="$HERE/words-$start"
+    "$@" &
+    tasks+=($!)
+    WORDS=/dev/null
+done
+highest=0
+for task in "${tasks[@]}"; do
+    wait "$task"
+    code=$?
+    [ "$code" -le "$highest" ] || highest=$code
+done
+exit "$highest"
+"""
+REENAX = r"""#!/bin/bash
+printf '%s\0' "$@" > "$WORDS"
+asked=
+trap 'asked=yes' TERM
+if [ "${CODE:0:1}" = t ]; then
+    CODE=${CODE:1}
+    kill -TERM "$PPID" $$  # as slurmstepd does: all processes of the task
+    sleep 0.3
+    [ "$asked" ] || exit 1
+fi
+[ "$CODE" -le 128 ] || kill -$((CODE - 128)) $$
+exit "$CODE"
 """
 SCONTROL = '#!/bin/bash\necho "$@" > "$HERE/scontrol"\n'
 HOSTILE = ("--config.wandb.project=a 'b' \"c\" $(touch HACKED) `touch HACKED` $HOME \\ ; # {x}\nz", "--config.lr=1e-4")
@@ -28,19 +56,22 @@ HOSTILE = ("--config.wandb.project=a 'b' \"c\" $(touch HACKED) `touch HACKED` $H
 
 class Ended(NamedTuple):
     code: int
-    words: list[list[str]]  # of srun, every time it was started
+    words: list[list[str]]  # that the trainer of the first task was given, every time the tasks were started
     requeued: bool
     errors: str
 
 
 @pytest.fixture
 def job(tmp_path):
-    """Runs a script as a job, with a plan of lines "EXIT_CODE [STEP]", one for every start of srun."""
+    """Runs a script as a job, with a plan of lines "CODE,CODE,... [STEP]", one for every start of srun.
+
+    Every task's trainer ends with its code, by a signal for one above 128; "t75" first sends SIGTERM to its task.
+    """
 
     def run(plan: list[str], folder: str = "run", **changes: Any) -> Ended:
         here = tmp_path / "here"
         (here / "bin").mkdir(parents=True)
-        for name, text in (("srun", SRUN), ("scontrol", SCONTROL)):
+        for name, text in (("srun", SRUN), ("reenax", REENAX), ("scontrol", SCONTROL)):
             (here / "bin" / name).write_text(text)
             (here / "bin" / name).chmod(0o755)
         (here / "plan").write_text("\n".join([*plan, ""]))
@@ -69,8 +100,7 @@ def test_values_reach_the_trainer_as_they_are(job, tmp_path):
     ended = job(["0"], folder='a run\'s "$(touch HACKED)"')
     assert (ended.code, ended.requeued, ended.errors) == (0, False, "")
     (words,) = ended.words
-    command = words[words.index("reenax") + 1 :]
-    options, rest = cli.build_parser().parse_known_args(command)
+    options, rest = cli.build_parser().parse_known_args(words)
     assert options.data == Path("da ta/$(touch HACKED)")
     assert options.folder == tmp_path / 'a run\'s "$(touch HACKED)"'
     assert options.or_resume
@@ -89,13 +119,27 @@ def test_a_crash_is_overcome(job):
     assert (ended.code, len(ended.words), ended.requeued) == (0, 3, False)
 
 
-def test_an_error_of_the_users_is_not_tried_again(job):
-    ended = job(["2"])
+@pytest.mark.parametrize("codes", ["2", "2,76,76", "76,2,0,1", "75,2", "t2,76"])
+def test_an_error_of_the_users_is_not_tried_again(job, codes):
+    """Though the highest code of all tasks is another."""
+    ended = job([f"{codes} 4"])
     assert (ended.code, len(ended.words), ended.requeued) == (2, 1, False)
 
 
-def test_a_job_whose_time_is_up_is_requeued(job):
-    ended = job(["75 4"])
+def test_an_error_of_the_users_that_a_kill_hides_is_not_tried_for_ever(job):
+    ended = job(["2,137", "2,137", "0"], restarts=1)
+    assert (ended.code, len(ended.words), ended.requeued) == (137, 2, False)
+
+
+def test_lost_processes_are_tried_again(job):
+    ended = job(["76,76,76 4", "137,76", "75,76 8", "0,0,0"], restarts=1)
+    assert (ended.code, len(ended.words), ended.requeued) == (0, 4, False)
+
+
+@pytest.mark.parametrize("codes", ["75", "75,75", "t75", "t75,t75", "t75,0"])
+def test_a_job_whose_time_is_up_is_requeued(job, codes):
+    """Also when all processes of a task are told so, not the trainer alone."""
+    ended = job([f"{codes} 4"])
     assert (ended.code, len(ended.words), ended.requeued) == (0, 1, True)
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import re
 import signal
 import socket
@@ -16,7 +17,7 @@ import pytest
 
 from data_pipelines import building, schema
 from tests.data_pipelines.conftest import CLIPS, SIZE, small_records
-from tests.train.toy_cli import write_config
+from tests.train.toy_cli import write_config, write_scales
 
 TOYS = (sys.executable, str(Path(__file__).with_name("toy_cli.py")))
 REAL = (sys.executable, "-m", "reenax.cli")
@@ -36,6 +37,7 @@ class World:
     def __init__(self, folder: Path):
         self.folder, self.data = folder, folder / "data"
         self.config = write_config(folder, SIZE)
+        write_scales(folder / "scales")
         splits: Any = {split: lambda split=split: small_records(split) for split in CLIPS}
         building.build(self.data, splits, {}, SIZE, schema.REQUIRED | {"landmarks", "audio"})
 
@@ -90,15 +92,23 @@ def together(
     words: Sequence[str], logs: Path, processes: int, devices: int, program: Sequence[str] = TOYS
 ) -> list[Process]:
     """Starts several processes of one training."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    shared = ["--coordinator", f"127.0.0.1:{port}", "--processes", str(processes)]
+    shared = ["--coordinator", f"127.0.0.1:{free_port()}", "--processes", str(processes)]
     logs.mkdir(parents=True, exist_ok=True)
     return [
         Process([*words, *shared, "--process-id", str(k)], logs / f"{k}.txt", devices, program)
         for k in range(processes)
     ]
+
+
+def free_port() -> int:
+    """A port that nothing listens on, of a range that no other worker of the tests and no connection takes."""
+    first = 20000 + 1000 * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:])
+    for _ in range(100):
+        port = random.randrange(first, first + 1000)
+        with socket.socket() as tried:
+            if tried.connect_ex(("127.0.0.1", port)):
+                return port
+    raise AssertionError("no port is free")
 
 
 def finish(processes: Sequence[Process], code: int = 0) -> None:

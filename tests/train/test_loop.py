@@ -8,6 +8,7 @@ import signal
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
@@ -17,7 +18,7 @@ from reenax.core.types import LossOut, Player
 from reenax.core.updates import Gradient
 from reenax.train.checkpoint import Checkpoints
 from reenax.train.engine import Engine
-from reenax.train.loop import NonFiniteError, Preempted, Schedule, run_loop
+from reenax.train.loop import MetricQueue, NonFiniteError, Preempted, Schedule, run_loop
 from reenax.train.optim import make_optimisers, make_schedule
 from reenax.train.runs import batch_shapes, check_run_folder
 from reenax.train.sharding import make_mesh
@@ -124,6 +125,25 @@ def test_a_loss_that_is_not_finite_stops_and_names_player_and_term(tmp_path):
     assert "painter/mse" not in str(error.value)
     with Checkpoints(tmp_path / "checkpoints") as checkpoints:
         assert checkpoints.latest_step() == 4
+
+
+def test_players_and_networks_are_named_in_the_order_of_their_moves():
+    """A compiled step gives its metrics in alphabetical order."""
+    game: Any = Gradient(lambda *_, **__: None, optimisers()["painter"])
+    players = (Player("zoe", ("zebra", "ape"), game), Player("abe", ("bear",), game, persists=("pool",)))
+    bad = {"abe/loss": jnp.nan, "zoe/loss": jnp.inf, "zoe/fine": 1.0}
+    flags = {"abe/nonfinite/bear": 1.0, "abe/nonfinite/pool": 0.0, "zoe/nonfinite/ape": 0.0, "zoe/nonfinite/zebra": 1.0}
+    queue = MetricQueue(players, delay=0)
+    assert queue.put(1, {"zoe/fine": jnp.ones(())}) == [(1, {"zoe/fine": 1.0})]
+    named = r"step 2: zoe and abe no longer finite \(zoe/loss=inf, abe/loss=nan; the first network is zebra\)"
+    with pytest.raises(NonFiniteError, match=named):
+        queue.put(2, {k: jnp.asarray(v) for k, v in (bad | flags).items()})
+    with pytest.raises(
+        NonFiniteError, match=r"step 3: abe no longer finite \(all terms are; the first network is bear"
+    ):
+        queue.put(3, {"abe/loss": jnp.ones(()), "abe/nonfinite/bear": jnp.ones(())})
+    with pytest.raises(NonFiniteError, match=r"step 4: abe no longer finite \(abe/loss=nan; no network is yet\)"):
+        queue.put(4, {"abe/loss": jnp.asarray(jnp.nan)})
 
 
 class Remarking(Regression):

@@ -63,7 +63,12 @@ def command(name: str, world: World, faces: Path, run: Path) -> tuple[Sequence[s
     every = (f"--config.steps={STEPS}", "--config.log_every=1", f"--config.save_every={HALF}")
     few = ("--config.eval_every=0", "--config.sample_every=0", "--config.data.threads=2")
     if name == "table":
-        return TOYS, [*world.words(name, run.name, *every), "--config.eval_every=10", "--config.mesh.fsdp=2"]
+        return TOYS, [
+            *world.words(name, run.name, *every),
+            "--config.eval_every=10",
+            "--config.sample_every=10",
+            "--config.mesh.fsdp=2",
+        ]
     words = ["train", "--config", f"configs/{name}.py:smoke", "--data", str(faces), "--run", str(run), "--or-resume"]
     return REAL, [*words, *every, *few, *SMALLER.get(name, ())]
 
@@ -82,6 +87,11 @@ def assert_same_losses(some: dict[int, dict[str, float]], other: dict[int, dict[
             np.testing.assert_allclose(other[step][term], value, tolerance, tolerance, err_msg=f"step {step}, {term}")
 
 
+def samples(run: Path) -> dict[str, bytes]:
+    """The sheets and clips of a run."""
+    return {path.name: path.read_bytes() for path in (run / "samples").iterdir()}
+
+
 @pytest.mark.parametrize("name", ["table", "ganimation", "fomm"])
 def test_processes_and_devices_in_any_number_give_the_same_losses(name: str, world: World, faces: Path) -> None:
     runs = {shape: world.folder / f"{name}_{shape}" for shape in SHAPES}
@@ -92,6 +102,8 @@ def test_processes_and_devices_in_any_number_give_the_same_losses(name: str, wor
     assert sum(len(values) for values in whole.values()) >= 2 * STEPS
     for shape in ("2x2", "4x1"):
         assert_same_losses(whole, rows(runs[shape]), 1e-5)
+        assert samples(runs[shape]) == samples(runs["1x4"]), "one process draws, from parts that all hold"
+    assert len(samples(runs["1x4"])) == (5 if name == "table" else 0)
     # what two processes saved, four and one continue
     for processes, devices in ((4, 1), (1, 1)):
         continued = world.folder / f"{name}_continued_by_{processes}"

@@ -4,17 +4,21 @@ import dataclasses
 import sys
 import types
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from ml_collections import ConfigDict
 
 import reenax
 from reenax import cli
-from reenax.core.types import LossOut, Player
+from reenax.core.types import FrozenNetwork, LossOut, Player
 from reenax.core.updates import Gradient
+from reenax.train.runs import save_imported
 from tests.train.toys import Regression, Table
 
 
@@ -28,9 +32,16 @@ class Painting(Regression):
     """One small network with batch statistics, dropout and a moving average."""
 
 
+def scales(rng):
+    """A frozen network: three factors, drawn at random."""
+    return {"params": {"factors": jax.random.uniform(rng, (3,), minval=0.5, maxval=1.5)}}
+
+
 @dataclasses.dataclass(frozen=True)
 class ShardedTable(Table):
-    """Draws the mean of a picture from an embedding, whose table is cut over the mesh."""
+    """Draws the mean of a picture from an embedding, whose table is cut over the mesh, seen by a frozen network."""
+
+    frozen = MappingProxyType({"scales": FrozenNetwork("toy_scales", scales)})
 
     def init(self, rng, batch):
         first, second = jax.random.split(rng)
@@ -40,7 +51,13 @@ class ShardedTable(Table):
     def loss(self, variables, batch, rng, *, step, shared):
         code = nn.Embed(self.rows, 6).apply(variables["table"], picture_numbers(batch) % self.rows)
         made = nn.Dense(3).apply(variables["decoder"], code)
-        return LossOut(jnp.mean((made - batch["driving"].mean((1, 2))) ** 2))
+        factors = variables["scales"]["params"]["factors"]
+        return LossOut(jnp.mean((factors[None] * (made - batch["driving"].mean((1, 2)))) ** 2))
+
+    def preview(self, variables, batch):
+        code = nn.Embed(self.rows, 6).apply(variables["table"], picture_numbers(batch) % self.rows)
+        made: Any = nn.tanh(nn.Dense(3).apply(variables["decoder"], code))
+        return {"target": batch["driving"], "prediction": jnp.broadcast_to(made[:, None, None], batch["driving"].shape)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,6 +89,8 @@ METHODS = {"painting": Painting, "table": ShardedTable, "exploding": Exploding}
 CONFIG = '''
 """A toy's config."""
 
+from pathlib import Path
+
 from ml_collections import ConfigDict
 
 from configs.common import adam, base_config
@@ -85,6 +104,8 @@ def get_config(name):
     config.optim = ConfigDict({{key: {{**adam(config).to_dict(), "eps": 1e-4}} for key in ("painter", "both")}})
     models = {{"exploding": {{"at": -1, "residue": -1}}, "table": {{"rows": 4096}}}}
     config.model = ConfigDict(models.get(name, {{}}))
+    if name == "table":
+        config.frozen.scales = str(Path(__file__).with_name("scales"))
     config.batch_size = 8
     config.data.size = {size}
     config.data.threads = 2
@@ -101,6 +122,12 @@ def write_config(folder: Path, size: int) -> Path:
     path = folder / "toys.py"
     path.write_text(CONFIG.format(names=", ".join(f'"{name}"' for name in METHODS) + ",", size=size))
     return path
+
+
+def write_scales(folder: Path) -> None:
+    """The weights of the frozen network, as `reenax import` would write them."""
+    config = ConfigDict({"frozen_kind": "toy_scales"})
+    save_imported(folder, config, {"scales": scales(jax.random.key(9))}, {})
 
 
 def register() -> None:
