@@ -211,8 +211,10 @@ class _Draw(grain.transforms.RandomMap):
             try:
                 return {**self._sampler(int(element), rng), DAMAGED: found}
             except DamagedRecordError as error:
-                last, found[draw], element = error, error.record, int(rng.integers(len(self._sampler)))
-        raise last  # pyright: ignore[reportPossiblyUnbound]
+                if draw == DRAWS - 1:
+                    raise
+                found[draw], element = error.record, int(rng.integers(len(self._sampler)))
+        raise AssertionError("the last draw returns or raises")
 
 
 def _sampler(clips: Clips, data_config: Mapping[str, Any]) -> Sampler:

@@ -12,7 +12,7 @@ from reenax.cli.parts import command
 from reenax.commands import keep_programs, run_command, start_logging
 from reenax.core.errors import UserError
 from reenax.core.parents import die_with_parent
-from reenax.train.processes import EXIT_LOST, EXIT_PREEMPTED, LOST, LostProcessError, Place, find_place, join, leave
+from reenax.train.processes import EXIT_LOST, EXIT_PREEMPTED, Place, find_place, join, leave, tells_of_loss
 
 
 def add_train(commands: Any) -> None:
@@ -138,7 +138,7 @@ def _guarded(place: Place, command: Callable[[], int], debug: bool) -> int:
     try:
         return run_command(command, debug=debug, name=f"reenax: process {place.index}")
     except Exception as error:
-        if isinstance(error, LostProcessError) or (place.processes > 1 and LOST.search(str(error))):
+        if place.processes > 1 and tells_of_loss(error):
             if debug:
                 traceback.print_exc()
             print(lost_line(place, " ".join(str(error).split())[:120]), file=sys.stderr)

@@ -143,8 +143,10 @@ class Checkpoints:
         sys.unraisablehook = self._hide_late_writes
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._manager.close()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        # Closing waits for the other processes; after an error they may have gone, and this one is about to go.
+        if kind is None or jax.process_count() == 1:
+            self._manager.close()
         sys.unraisablehook = self._hook
 
     def _hide_late_writes(self, unraisable: Any) -> None:

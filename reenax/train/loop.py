@@ -141,7 +141,7 @@ def _non_finite(
     """
     named = [t for p in players for t in terms if t.startswith(f"{p.name}/")]
     hurt = [n for p in players for n in (*p.owns, *(p.persists or ())) if (p.name, n) in networks]
-    moved = [p.name for p in players if any(t.startswith(f"{p.name}/") for t in terms) or p.name in dict(networks)]
+    moved = [p.name for p in players if any(k[0] == p.name for k in (*networks, *(t.split("/") for t in terms)))]
     values = ", ".join(f"{t}={terms[t]}" for t in named) or "all terms are"
     first = f"the first network is {hurt[0]}" if hurt else "no network is yet"
     return NonFiniteError(

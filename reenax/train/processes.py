@@ -28,10 +28,10 @@ TPU_PORT = 8482  # what jax takes on TPUs
 
 LOST = re.compile(
     r"gloo|nccl|coordination service|stopped sending heartbeats|tasks are unhealthy|Connection (reset|closed|refused)"
-    r"|Socket closed|UNAVAILABLE|Barrier timed out|DEADLINE_EXCEEDED",
+    r"|Socket closed|UNAVAILABLE|Barrier timed out|DEADLINE_EXCEEDED|Timed out while waiting for \w+ barrier",
     re.IGNORECASE,
 )
-"""What jax says where the network fails that the processes talk over."""
+"""What jax and orbax say where the network fails that the processes talk over."""
 
 
 class LostProcessError(Exception):
@@ -202,6 +202,16 @@ def leave(place: Place, code: int) -> int:
 
     jax.distributed.shutdown()  # waits for all
     return code
+
+
+def tells_of_loss(error: BaseException) -> bool:
+    """Whether an error, or one that led to it, comes from another process that has gone."""
+    links: list[BaseException] = []
+    link: BaseException | None = error
+    while link is not None and link not in links:
+        links.append(link)
+        link = link.__cause__ or link.__context__
+    return any(isinstance(link, LostProcessError) or LOST.search(str(link)) for link in links)
 
 
 def is_main() -> bool:

@@ -56,8 +56,11 @@ class ShardedTable(Table):
 
     def preview(self, variables, batch):
         code = nn.Embed(self.rows, 6).apply(variables["table"], picture_numbers(batch) % self.rows)
-        made: Any = nn.tanh(nn.Dense(3).apply(variables["decoder"], code))
-        return {"target": batch["driving"], "prediction": jnp.broadcast_to(made[:, None, None], batch["driving"].shape)}
+        made: Any = nn.Dense(3).apply(variables["decoder"], code)
+        return {
+            "target": batch["driving"],
+            "prediction": jnp.broadcast_to(jnp.tanh(made)[:, None, None], batch["driving"].shape),
+        }
 
 
 @dataclasses.dataclass(frozen=True)
