@@ -10,8 +10,6 @@ from reenax.core.pictures import float_pictures
 from reenax.core.rng import step_stream
 from reenax.core.types import Batch, Method, Player, TrainState, Variables, owned_params
 
-NONFINITE = "/nonfinite/"
-
 
 def create_state(
     method: Method,
@@ -92,8 +90,7 @@ def train_step(
         frozen: variables of networks that nobody moves.
 
     Returns:
-        The state after the step, and metrics named ``player/term``; ``player/nonfinite/network`` is 1 when a network
-        that the player moved holds a value that is no number, else 0.
+        The state after the step, and metrics named ``player/term``.
     """
     batch = float_pictures(batch)
     metrics: dict[str, Array] = {}
@@ -103,22 +100,11 @@ def train_step(
             state, out = _move(player, state, batch, shared, frozen)
             shared = shared if out.shared is None else out.shared
             metrics |= {f"{player.name}/{k}": v for k, v in out.metrics.items()}
-            metrics |= {f"{player.name}{NONFINITE}{n}": v for n, v in _nonfinite(player, state).items()}
     ema = {
         n: jax.tree.map(lambda e, p, d=decay: e * d + p * (1 - d), state.ema_params[n], state.params[n])
         for n, decay in method.ema.items()
     }
     return state.replace(step=state.step + 1, ema_params=ema), metrics
-
-
-def _nonfinite(player: Player, state: TrainState) -> dict[str, Array]:
-    """Of every network that a player has moved or changed, 1 when it holds an infinity or NaN."""
-    moved = {}
-    for network in dict.fromkeys((*player.owns, *(player.persists or ()))):
-        leaves = jax.tree.leaves((state.params[network], state.collections[network]))
-        fine = [jnp.all(jnp.isfinite(x)) for x in leaves if jnp.issubdtype(x.dtype, jnp.inexact)]
-        moved[network] = 1 - jnp.all(jnp.array([True, *fine])).astype(jnp.float32)
-    return moved
 
 
 def _move(player: Player, state: TrainState, batch: Batch, shared: PyTree, frozen: Variables):

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array
@@ -16,6 +17,8 @@ from reenax.core.types import Method, Player, TrainState, Variables, param_count
 from reenax.train.sharding import batch_sharding, own_rows, put_batch, replicated, state_sharding
 
 log = logging.getLogger("reenax")
+
+NONFINITE = "/nonfinite/"
 
 
 @dataclasses.dataclass
@@ -89,6 +92,8 @@ class Engine:
     def step(self, state: TrainState, batch: Mapping[str, Array], index: int) -> tuple[TrainState, dict[str, Array]]:
         """One train step. The state given is donated: use the one returned.
 
+        The metrics are named ``player/term``; ``player/nonfinite/network`` is 1 for a network that is no longer finite.
+
         Args:
             state: the state before the step.
             batch: global arrays, see `put_batch`.
@@ -115,7 +120,11 @@ class Engine:
         """
 
         def run(s: TrainState, b: Mapping[str, Array], f: Variables) -> tuple[TrainState, dict[str, Array]]:
-            return train_step(self.method, self.players, s, b, active, f)
+            state, metrics = train_step(self.method, self.players, s, b, active, f)
+            moved = [p for p in self.players if p.name in active]
+            return state, metrics | {
+                f"{p.name}{NONFINITE}{n}": v for p in moved for n, v in _nonfinite(p, state).items()
+            }
 
         shardings = jax.tree.map(lambda x: x.sharding, self.abstract)
         jitted = jax.jit(run, donate_argnums=0, out_shardings=(shardings, replicated(self.mesh)))
@@ -128,6 +137,16 @@ class Engine:
         shape = " x ".join(f"{a}={self.mesh.shape[a]}" for a in self.mesh.axis_names)
         kind = self.mesh.devices.flat[0].device_kind
         return f"{sum(counts.values()) / 1e6:.2f}M parameters ({networks}) on {self.mesh.size} x {kind} ({shape})"
+
+
+def _nonfinite(player: Player, state: TrainState) -> dict[str, Array]:
+    """Of every network that a player moves or changes, 1 when it holds an infinity or NaN, else 0."""
+    found = {}
+    for network in dict.fromkeys((*player.owns, *(player.persists or ()))):
+        leaves = jax.tree.leaves((state.params[network], state.collections[network]))
+        fine = [jnp.all(jnp.isfinite(x)) for x in leaves if jnp.issubdtype(x.dtype, jnp.inexact)]
+        found[network] = 1 - jnp.all(jnp.array([True, *fine])).astype(jnp.float32)
+    return found
 
 
 def _cost(compiled: Any, began: float) -> str:

@@ -19,10 +19,9 @@ from jax.experimental import multihost_utils
 from jaxtyping import Array
 
 from reenax.core.errors import UserError
-from reenax.core.step import NONFINITE
 from reenax.core.types import Player, TrainState
 from reenax.train.checkpoint import Checkpoints
-from reenax.train.engine import Engine
+from reenax.train.engine import NONFINITE, Engine
 from reenax.train.processes import is_main
 from reenax.train.progress import Progress
 from reenax.train.sharding import put_batch

@@ -129,8 +129,8 @@ def test_a_loss_that_is_not_finite_stops_and_names_player_and_term(tmp_path):
 
 def test_players_and_networks_are_named_in_the_order_of_their_moves():
     """A compiled step gives its metrics in alphabetical order."""
-    unused: Any = None
-    game = Gradient(unused, optimisers()["painter"])
+    (player,) = Regression().players(optimisers())
+    game = player.update
     players = (Player("zoe", ("zebra", "ape"), game), Player("abe", ("bear",), game, persists=("pool",)))
     bad = {"abe/loss": jnp.nan, "zoe/loss": jnp.inf, "zoe/fine": 1.0}
     flags = {"abe/nonfinite/bear": 1.0, "abe/nonfinite/pool": 0.0, "zoe/nonfinite/ape": 0.0, "zoe/nonfinite/zebra": 1.0}
