@@ -50,9 +50,11 @@ class World:
 class Process:
     """A process of a training; what it prints goes to a file."""
 
-    def __init__(self, words: Sequence[str], log: Path, devices: int = 1, program: Sequence[str] = TOYS):
+    def __init__(
+        self, words: Sequence[str], log: Path, devices: int = 1, program: Sequence[str] = TOYS, **environ: str
+    ):
         self.log = log
-        env = {**os.environ, "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
+        env = {**os.environ, "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}", **environ}
         # XLA cuts convolutions over as many threads, at least over as many as there are devices: rounding follows it
         env["NPROC"] = "4"
         with log.open("ab") as file:

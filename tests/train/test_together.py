@@ -10,7 +10,18 @@ import pytest
 import simplejpeg
 
 from data_pipelines import building, schema
-from tests.train.running import REAL, TOYS, World, checkpoint_steps, finish, rows, together, world
+from tests.train.running import (
+    REAL,
+    TOYS,
+    Process,
+    World,
+    checkpoint_steps,
+    finish,
+    free_port,
+    rows,
+    together,
+    world,
+)
 
 __all__ = ["world"]
 
@@ -77,6 +88,31 @@ def train(name: str, world: World, faces: Path, run: Path, processes: int, devic
     program, words = command(name, world, faces, run)
     logs = run.with_name(f"{run.name}_{processes}x{devices}")
     finish(together([*words, *more], logs, processes, devices, program))
+
+
+def slurm(index: int, port: int) -> dict[str, str]:
+    """What SLURM's srun tells a task that is alone on its node."""
+    # the port follows from the number of the job
+    job = {"SLURM_JOB_ID": str(4096 + port - 61440), "SLURM_NTASKS": "2", "SLURM_PROCID": str(index)}
+    return {**job, "SLURM_LOCALID": "0", "SLURM_STEP_NODELIST": "localhost,node2", "SLURM_STEP_TASKS_PER_NODE": "1(x2)"}
+
+
+def job_set(index: int, port: int) -> dict[str, str]:
+    """What the pods of a JobSet find in their environment."""
+    names = {"JAX_COORDINATOR_ADDRESS": f"localhost:{port}", "JAX_NUM_PROCESSES": "2"}
+    return {**names, "JOB_COMPLETION_INDEX": str(index), "KUBERNETES_SERVICE_HOST": "10.0.0.1"}
+
+
+@pytest.mark.parametrize(("environment", "source"), [(slurm, "slurm"), (job_set, "jax")])
+def test_processes_find_each_other_by_what_a_cluster_tells_them(environment: Any, source: str, world: World) -> None:
+    port = 61440 + free_port() % 4096 if environment is slurm else free_port()
+    words = world.words("painting", source, "--config.steps=3")
+    logs = [world.folder / f"{source}{k}.txt" for k in range(2)]
+    processes = [Process(words, log, **environment(k, port)) for k, log in enumerate(logs)]
+    finish(processes)
+    assert f"process 0 of 2 ({source}), found at localhost:{port}" in processes[0].text
+    assert "on 2 x cpu (data=2 x fsdp=1)" in processes[0].text
+    assert max(rows(world.folder / source)) == 3
 
 
 def assert_same_losses(some: dict[int, dict[str, float]], other: dict[int, dict[str, float]], tolerance: float) -> None:
