@@ -138,9 +138,9 @@ class Checkpoints:
         return ocp.CheckpointManager(self.directory, options=self._options)
 
     def __enter__(self) -> "Checkpoints":
-        # Writes that are under way when another one fails, for a full disk say, end after orbax has closed their event
-        # loop; tensorstore then prints a traceback, beside the error that is raised in time.
-        sys.unraisablehook = self._hide_late_writes
+        # Reads and writes that are under way when another one fails, for a damaged file or a full disk, end after orbax
+        # has closed their event loop; that prints tracebacks, beside the error that is raised in time.
+        sys.unraisablehook = self._hide_given_up
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
@@ -149,8 +149,10 @@ class Checkpoints:
             self._manager.close()
         sys.unraisablehook = self._hook
 
-    def _hide_late_writes(self, unraisable: Any) -> None:
-        if str(unraisable.exc_value) != "Event loop is closed":
+    def _hide_given_up(self, unraisable: Any) -> None:
+        coroutine = getattr(unraisable.object, "cr_code", None)
+        of_orbax = coroutine is not None and "orbax" in Path(coroutine.co_filename).parts
+        if not of_orbax and str(unraisable.exc_value) != "Event loop is closed":
             self._hook(unraisable)
 
     def latest_step(self) -> int | None:

@@ -253,14 +253,14 @@ def test_no_number_from_a_step_on_stops_and_names_everything(world: World, mode:
 
 
 def test_bad_data_is_passed_by_and_a_resume_knows_it(world: World) -> None:
-    more = ("--config.steps=60", "--config.model.residue=11", "--config.on_nonfinite=rewind", "--config.eval_every=0")
+    more = ("--config.steps=160", "--config.model.residue=11", "--config.on_nonfinite=rewind", "--config.eval_every=0")
     first = Process(world.words("exploding", "passed", *more), world.folder / "passed.txt")
     finish([first])
     assert "going back to step" in first.text
     run = world.folder / "passed"
     kept = json.loads((run / "rewinds.json").read_text())
-    assert len(kept) == 2
-    assert max(rows(run)) == 60
+    assert len(kept) >= 2
+    assert max(rows(run)) == 160
     # the same, but killed after the first time, and continued
     words = world.words("exploding", "passed_killed", *more)
     second = Process(words, world.folder / "passed_killed.txt")
